@@ -1,0 +1,1 @@
+//! The driver: turns sockets, disk and timers into events, and commands back into them.

@@ -1,0 +1,2 @@
+//! The `jetwake` program.
+fn main() {}

@@ -1,0 +1,288 @@
+//! Commands: what a [`Node`](crate::node::Node) asks of its driver.
+//!
+//! Log writes are performed in the order of their ids, as are store writes; loads and reads see
+//! every write that was asked before them. Nothing else is ordered. A message that rests on a
+//! write is not handed out before [`Event::Written`](crate::event::Event::Written) said that the
+//! write is on disk: a driver need not, and cannot, get that wrong.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::event::{StoreMark, TermAndVote};
+use crate::ids::{
+    ByteCount, GroupId, Index, LoadId, PeerId, RequestId, Sequence, StoreId, Term, WriteId,
+};
+use crate::subject::Subject;
+use crate::time::Time;
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Command {
+    /// Send a message. It may be lost, doubled or late.
+    Send {
+        /// To whom.
+        to: Destination,
+        /// The subject it arrives at.
+        subject: Subject,
+        /// Where an answer is awaited.
+        reply: Option<Subject>,
+        /// The bytes.
+        payload: Bytes,
+    },
+    /// Listen to a subject: one literal subject, or one whose last token is `*`.
+    Subscribe(Subject),
+    /// Listen no longer.
+    Unsubscribe(Subject),
+    /// Change a group's log, and sync it; report with
+    /// [`Event::Written`](crate::event::Event::Written).
+    Write {
+        /// Numbers the write.
+        id: WriteId,
+        /// Whose log.
+        group: GroupId,
+        /// The change.
+        change: LogChange,
+    },
+    /// Read log records `first..=last`; answer with
+    /// [`Event::Loaded`](crate::event::Event::Loaded).
+    Load {
+        /// Numbers the load.
+        id: LoadId,
+        /// Whose log.
+        group: GroupId,
+        /// The first record.
+        first: Index,
+        /// The last record.
+        last: Index,
+        /// Stop after this many bytes, but not before one record.
+        bytes: ByteCount,
+    },
+    /// Change a group's store without syncing it; report with
+    /// [`Event::Stored`](crate::event::Event::Stored).
+    Store {
+        /// Numbers the write.
+        id: StoreId,
+        /// Whose store.
+        group: GroupId,
+        /// The change.
+        change: StoreChange,
+        /// How far the store is after the change; written in one piece with it.
+        mark: StoreMark,
+    },
+    /// Make a group's store survive a power cut as it is now; report with
+    /// [`Event::StoreSynced`](crate::event::Event::StoreSynced).
+    SyncStore {
+        /// Whose store.
+        group: GroupId,
+        /// The last store write that must be covered.
+        through: StoreId,
+    },
+    /// Read messages `first..=last`; answer with [`Event::Read`](crate::event::Event::Read).
+    Read {
+        /// Numbers the read.
+        id: LoadId,
+        /// Whose store.
+        group: GroupId,
+        /// The first sequence.
+        first: Sequence,
+        /// The last sequence.
+        last: Sequence,
+        /// Stop after this many messages.
+        messages: usize,
+        /// Stop after this many bytes, but not before one message.
+        bytes: ByteCount,
+    },
+    /// Answer a client.
+    Answer {
+        /// The request that is answered.
+        id: RequestId,
+        /// The answer.
+        answer: Answer,
+    },
+    /// Apply the committed entries of a plain group; report with
+    /// [`Event::Applied`](crate::event::Event::Applied).
+    Apply {
+        /// The group.
+        group: GroupId,
+        /// The place of the record in the log.
+        index: Index,
+        /// The record's normal entries, in order.
+        entries: Vec<Bytes>,
+    },
+    /// Replace the machine of a plain group by a snapshot's data; report with
+    /// [`Event::Applied`](crate::event::Event::Applied).
+    ApplySnapshot {
+        /// The group.
+        group: GroupId,
+        /// The last record that the snapshot covers.
+        index: Index,
+        /// What the machine gave when the snapshot was taken.
+        data: Bytes,
+    },
+    /// Something that a person may want to know; nothing needs to be done.
+    Report {
+        /// The group it is about, if it is about one.
+        group: Option<GroupId>,
+        /// What happened.
+        report: Report,
+    },
+}
+
+/// Who gets a message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Destination {
+    /// These peers. A transport with subjects publishes once.
+    Peers(Arc<[PeerId]>),
+    /// Whoever listens to the subject.
+    Subscribers,
+}
+
+/// A change of a group's log or of what lies beside it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum LogChange {
+    /// Add a record behind the last.
+    Append {
+        /// Its place: one more than the last.
+        index: Index,
+        /// The record: one encoded append entry.
+        record: Bytes,
+    },
+    /// Remove every record behind this one.
+    Truncate {
+        /// The new last record.
+        last: Index,
+    },
+    /// Remove every record up to this one.
+    Compact {
+        /// The last record removed.
+        through: Index,
+    },
+    /// Remove every record; the next one has the place behind this one.
+    Reset {
+        /// The place that counts as the last.
+        last: Index,
+    },
+    /// Replace the term and vote, in the older of the two slots.
+    TermAndVote(TermAndVote),
+    /// Put a snapshot in the place of the one before, which goes only when this is durable.
+    Snapshot {
+        /// The last record that it covers.
+        index: Index,
+        /// The term of that record.
+        term: Term,
+        /// The whole file.
+        file: Bytes,
+    },
+}
+
+/// A change of a stream's store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum StoreChange {
+    /// Add messages, in order of sequence, all above those there are.
+    Messages {
+        /// The bytes that the places point into.
+        block: Bytes,
+        /// Where each message lies.
+        places: Vec<Place>,
+    },
+    /// Remove messages: inclusive ranges, ascending, apart from each other.
+    Remove(Vec<(Sequence, Sequence)>),
+    /// Remove every message.
+    Clear,
+    /// Move the mark alone.
+    Mark,
+}
+
+/// Where a message lies in a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// The message.
+    pub sequence: Sequence,
+    /// Its first byte, the op.
+    pub offset: u32,
+    /// Its length in bytes.
+    pub length: u32,
+}
+
+/// What a client is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Answer {
+    /// Upstream's JSON: a PubAck, an API response, an error.
+    Json(Bytes),
+    /// Messages of this replica.
+    Messages {
+        /// In order of sequence.
+        messages: Vec<Message>,
+        /// Where to read on; none at the end of the stream.
+        next: Option<Sequence>,
+    },
+}
+
+/// A message as clients see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// Its place in the stream.
+    pub sequence: Sequence,
+    /// When the leader took it.
+    pub time: Time,
+    /// Its subject.
+    pub subject: Bytes,
+    /// Its header block, or empty.
+    pub header: Bytes,
+    /// Its body.
+    pub payload: Bytes,
+}
+
+/// News for the log of a driver, and for tests that follow a group's story.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Report {
+    /// The node's role in a group changed.
+    Role {
+        /// `leader`, `candidate`, `follower` or `observer`.
+        role: Role,
+        /// In which term.
+        term: Term,
+        /// Who leads, as far as is known.
+        leader: Option<PeerId>,
+    },
+    /// A message was dropped, and why.
+    Refused {
+        /// Who sent it, if that is known.
+        from: Option<PeerId>,
+        /// What was wrong with it.
+        why: String,
+    },
+    /// A catchup of the log or of the stream entered a new phase.
+    Catchup(String),
+    /// A snapshot was taken or installed.
+    Snapshot {
+        /// The last record that it covers.
+        index: Index,
+        /// Whether it came from the leader.
+        installed: bool,
+    },
+    /// The group stands aside: it neither votes, acknowledges nor leads.
+    StoodAside(String),
+}
+
+/// A node's role in a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    /// Follows a leader, or waits for one.
+    Follower,
+    /// Asks for votes.
+    Candidate,
+    /// Leads.
+    Leader,
+    /// Follows, and never becomes a candidate.
+    Observer,
+}

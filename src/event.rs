@@ -1,0 +1,241 @@
+//! Events: the facts that a driver tells a [`Node`](crate::node::Node).
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{
+    ByteCount, GroupId, Index, LoadId, PeerId, RequestId, Sequence, StoreId, Term, WriteId,
+};
+use crate::subject::Subject;
+
+/// One thing that happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Event {
+    /// A group's disk was opened: what it holds. Comes once for each group, before all else
+    /// that concerns it.
+    Opened {
+        /// The group whose files were opened.
+        group: GroupId,
+        /// What was found.
+        disk: Opened,
+    },
+    /// A message reached a subject that the node listens to.
+    Received {
+        /// Who sent it, if the transport knows (a certificate does; a NATS server does not).
+        from: Option<PeerId>,
+        /// Where it arrived.
+        subject: Subject,
+        /// Where its sender awaits an answer.
+        reply: Option<Subject>,
+        /// Its bytes, not yet decoded.
+        payload: Bytes,
+    },
+    /// The transport can reach this peer now.
+    Connected(PeerId),
+    /// The transport lost this peer.
+    Disconnected(PeerId),
+    /// A client of this node asks for something; answered by
+    /// [`Command::Answer`](crate::command::Command::Answer) with the same id, once.
+    Request {
+        /// Numbers the request.
+        id: RequestId,
+        /// The group that it is for.
+        group: GroupId,
+        /// What is asked.
+        request: Request,
+    },
+    /// Every log write up to this id is on disk: synced, and read back whole after a power cut.
+    Written {
+        /// The last such write.
+        through: WriteId,
+    },
+    /// A log write failed; nothing of it may be relied on, nor of later writes of its group.
+    WriteFailed {
+        /// The group that it was for.
+        group: GroupId,
+        /// The write.
+        write: WriteId,
+        /// What the disk said.
+        failure: Failure,
+    },
+    /// Every store write up to this id was taken: later reads see it. Nothing is said of power
+    /// cuts.
+    Stored {
+        /// The last such write.
+        through: StoreId,
+    },
+    /// Every store write of the group up to this id is on disk, as
+    /// [`Command::SyncStore`](crate::command::Command::SyncStore) asked.
+    StoreSynced {
+        /// The group.
+        group: GroupId,
+        /// The last write that was synced.
+        through: StoreId,
+    },
+    /// A store write or sync failed.
+    StoreFailed {
+        /// The group that it was for.
+        group: GroupId,
+        /// What the disk said.
+        failure: Failure,
+    },
+    /// Log records that were asked for: consecutive from the first that was asked for, at least
+    /// one, not necessarily all.
+    Loaded {
+        /// The load that is answered.
+        load: LoadId,
+        /// The records, in order.
+        records: Vec<Bytes>,
+    },
+    /// Messages that were asked for, in order of sequence. Fewer than asked for if
+    /// `next` names where to go on.
+    Read {
+        /// The read that is answered.
+        load: LoadId,
+        /// What the store holds in the range.
+        messages: Vec<StoredMessage>,
+        /// The first sequence that this answer says nothing about, if any is left.
+        next: Option<Sequence>,
+    },
+    /// A load or read could not be done.
+    LoadFailed {
+        /// The load or read.
+        load: LoadId,
+        /// What the disk said.
+        failure: Failure,
+    },
+    /// The machine of a plain group has applied entries.
+    Applied {
+        /// The group.
+        group: GroupId,
+        /// The last applied entry.
+        through: Index,
+    },
+    /// The moment of [`Node::deadline`](crate::node::Node::deadline) has come.
+    DeadlineReached,
+}
+
+/// What a group's disk holds when a node starts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opened {
+    /// The term and vote, of the newer of the two slots that passes its checksum; none on a
+    /// disk that was never written.
+    pub vote: Option<TermAndVote>,
+    /// The bytes of the newest snapshot file; the core verifies them.
+    pub snapshot: Option<Bytes>,
+    /// The first and last record of the log, if it has any.
+    pub log: Option<(Index, Index)>,
+    /// How far the store has got, if it was ever written.
+    pub store: Option<StoreMark>,
+    /// What could not be read or does not hold together. A node with damage neither votes nor
+    /// leads in the group until it is repaired.
+    pub damage: Vec<Damage>,
+}
+
+/// A term and the vote given in it, as they stand on disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TermAndVote {
+    /// The newest term that the node has seen.
+    pub term: Term,
+    /// Whom it voted for in that term.
+    pub vote: Option<PeerId>,
+}
+
+/// How far a stream's store has got; written in one piece with what it describes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreMark {
+    /// The last log record that is applied.
+    pub applied: Index,
+    /// The term of that record.
+    pub term: Term,
+    /// The first sequence of the stream.
+    pub first: Sequence,
+    /// The last sequence that the stream ever had.
+    pub last: Sequence,
+    /// Proposed messages that failed when they were applied (upstream's `clfs`).
+    pub failed: u64,
+}
+
+/// A part of a disk that cannot be trusted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Damage {
+    /// The file.
+    pub file: String,
+    /// Where in the file, in bytes, if that is known.
+    pub offset: Option<u64>,
+    /// What was found there.
+    pub what: String,
+}
+
+/// Why a disk did not do what it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Failure {
+    /// No space is left.
+    Full(Damage),
+    /// What is there is not what was written.
+    Damaged(Damage),
+    /// The operating system refused.
+    Io(Damage),
+}
+
+/// A message as the store gives it back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredMessage {
+    /// Its place in the stream.
+    pub sequence: Sequence,
+    /// Its record, op byte first, as it was handed to the store.
+    pub record: Bytes,
+}
+
+/// What a client asks of a stream, on the node that it is connected to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Request {
+    /// Store a message; answered with upstream's PubAck JSON when a quorum has it on disk.
+    /// Only the leader takes it.
+    Publish {
+        /// The subject, which one of the stream's subjects must match.
+        subject: Bytes,
+        /// NATS header block, `NATS/1.0\r\n…\r\n\r\n`, or empty.
+        header: Bytes,
+        /// The body.
+        payload: Bytes,
+    },
+    /// Read a run of messages from this replica, applied or not by others.
+    Read {
+        /// The first sequence.
+        first: Sequence,
+        /// Messages at most.
+        most: usize,
+        /// Bytes at most, but at least one message.
+        bytes: ByteCount,
+    },
+    /// Delete one message. Only the leader takes it.
+    Delete {
+        /// Which.
+        sequence: Sequence,
+    },
+    /// Remove messages from the front. Only the leader takes it.
+    Purge {
+        /// Only those whose subject matches; all if empty.
+        filter: Bytes,
+        /// Only those below this sequence; all if zero.
+        before: Sequence,
+        /// Keep this many of the newest.
+        keep: u64,
+    },
+    /// Describe the stream as this replica sees it.
+    Info,
+    /// Take a snapshot now and compact the log.
+    Snapshot,
+    /// Give up leadership, to this peer if it is named.
+    StepDown {
+        /// Who should lead next.
+        to: Option<PeerId>,
+    },
+}

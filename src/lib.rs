@@ -1,0 +1,17 @@
+//! Replicates streams of messages the way NATS JetStream clusters do, with no I/O inside.
+#![no_std]
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod command;
+pub mod event;
+pub mod ids;
+pub mod limits;
+pub mod random;
+pub mod subject;
+pub mod time;
+pub mod wire;

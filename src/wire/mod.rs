@@ -1,0 +1,7 @@
+//! Bytes to types and back, one format a file, with no state.
+
+mod error;
+#[allow(dead_code, reason = "the formats that read through it come next")]
+mod reader;
+
+pub use error::{Fault, WireError};

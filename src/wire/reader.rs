@@ -1,0 +1,145 @@
+//! A cursor over a message: slices out fields without copying them, and never reads past the end.
+
+use bytes::Bytes;
+
+use super::error::{Fault, WireError};
+use crate::ids::PeerId;
+
+/// Reads one format from its first byte to its last.
+///
+/// Every read costs constant time and takes no memory; a slice shares the memory of the input.
+#[derive(Debug)]
+pub(crate) struct Reader<'a> {
+    format: &'static str,
+    bytes: &'a Bytes,
+    offset: usize,
+}
+
+impl<'a> Reader<'a> {
+    /// Starts at the first byte.
+    pub(crate) const fn new(format: &'static str, bytes: &'a Bytes) -> Self {
+        Self {
+            format,
+            bytes,
+            offset: 0,
+        }
+    }
+
+    /// How many bytes are left.
+    pub(crate) fn left(&self) -> usize {
+        self.bytes.len() - self.offset
+    }
+
+    /// Where the next field begins.
+    pub(crate) const fn offset(&self) -> usize {
+        self.offset
+    }
+
+    /// An error about the field that begins here.
+    pub(crate) const fn error(&self, field: &'static str, fault: Fault) -> WireError {
+        WireError {
+            format: self.format,
+            field,
+            offset: self.offset,
+            fault,
+        }
+    }
+
+    /// The next `N` bytes.
+    pub(crate) fn array<const N: usize>(
+        &mut self,
+        field: &'static str,
+    ) -> Result<[u8; N], WireError> {
+        let found = self.left();
+        match self.bytes[self.offset..].first_chunk::<N>() {
+            Some(chunk) => {
+                self.offset += N;
+                Ok(*chunk)
+            }
+            None => Err(self.error(
+                field,
+                Fault::Short {
+                    expected: N as u64,
+                    found,
+                },
+            )),
+        }
+    }
+
+    /// One byte.
+    pub(crate) fn u8(&mut self, field: &'static str) -> Result<u8, WireError> {
+        self.array::<1>(field).map(|[byte]| byte)
+    }
+
+    /// A little-endian number of 16 bits.
+    pub(crate) fn u16(&mut self, field: &'static str) -> Result<u16, WireError> {
+        self.array(field).map(u16::from_le_bytes)
+    }
+
+    /// A little-endian number of 32 bits.
+    pub(crate) fn u32(&mut self, field: &'static str) -> Result<u32, WireError> {
+        self.array(field).map(u32::from_le_bytes)
+    }
+
+    /// A little-endian number of 64 bits.
+    pub(crate) fn u64(&mut self, field: &'static str) -> Result<u64, WireError> {
+        self.array(field).map(u64::from_le_bytes)
+    }
+
+    /// Eight bytes of a peer id; zeros mean nobody.
+    pub(crate) fn peer(&mut self, field: &'static str) -> Result<Option<PeerId>, WireError> {
+        self.array(field).map(PeerId::from_wire)
+    }
+
+    /// A variable-length number, as Go's `binary.Uvarint` reads it.
+    pub(crate) fn uvarint(&mut self, field: &'static str) -> Result<u64, WireError> {
+        let mut value = 0_u64;
+        for (position, byte) in self.bytes[self.offset..].iter().take(10).enumerate() {
+            let bits = u64::from(byte & 0x7f);
+            // The tenth byte has room for the topmost bit alone.
+            if position == 9 && *byte > 1 {
+                break;
+            }
+            value |= bits << (7 * position);
+            if byte & 0x80 == 0 {
+                self.offset += position + 1;
+                return Ok(value);
+            }
+        }
+        Err(self.error(field, Fault::Varint))
+    }
+
+    /// The next `length` bytes, shared with the input.
+    pub(crate) fn slice(&mut self, field: &'static str, length: u64) -> Result<Bytes, WireError> {
+        let found = self.left();
+        match usize::try_from(length) {
+            Ok(length) if length <= found => {
+                let start = self.offset;
+                self.offset += length;
+                Ok(self.bytes.slice(start..self.offset))
+            }
+            _ => Err(self.error(
+                field,
+                Fault::Short {
+                    expected: length,
+                    found,
+                },
+            )),
+        }
+    }
+
+    /// All that is left.
+    pub(crate) fn rest(&mut self) -> Bytes {
+        let start = self.offset;
+        self.offset = self.bytes.len();
+        self.bytes.slice(start..)
+    }
+
+    /// That nothing is left.
+    pub(crate) fn end(&self) -> Result<(), WireError> {
+        match self.left() {
+            0 => Ok(()),
+            more => Err(self.error("end", Fault::Trailing(more))),
+        }
+    }
+}
