@@ -8,9 +8,11 @@ extern crate alloc;
 extern crate std;
 
 pub mod command;
+pub mod config;
 pub mod event;
 pub mod ids;
 pub mod limits;
+pub mod node;
 pub mod random;
 pub mod subject;
 pub mod time;

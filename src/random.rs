@@ -21,7 +21,7 @@ impl Random {
     }
 
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.0.next_u64()
     }
 
@@ -32,12 +32,12 @@ impl Random {
         if width == 0 {
             return range.start;
         }
-        range.start + Duration::from_nanos(self.next() % width)
+        range.start + Duration::from_nanos(self.bits() % width)
     }
 
     /// Eight base-62 digits, the last token of an inbox.
     pub fn inbox_token(&mut self) -> [u8; 8] {
-        let mut bits = self.next();
+        let mut bits = self.bits();
         let mut token = [0; 8];
         for digit in &mut token {
             *digit = BASE62[(bits % BASE62.len() as u64) as usize];

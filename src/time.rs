@@ -33,11 +33,7 @@ impl Time {
 
     /// Nanoseconds since the Unix epoch as the wire carries them; stays at the largest `i64`.
     pub const fn as_timestamp(self) -> i64 {
-        if self.0 > i64::MAX as u64 {
-            i64::MAX
-        } else {
-            self.0 as i64
-        }
+        if self.0 > i64::MAX as u64 { i64::MAX } else { self.0 as i64 }
     }
 
     /// How long after `earlier` this is; zero if it is not.
@@ -56,11 +52,6 @@ impl Add<Duration> for Time {
 
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}.{:09}s",
-            self.0 / 1_000_000_000,
-            self.0 % 1_000_000_000
-        )
+        write!(f, "{}.{:09}s", self.0 / 1_000_000_000, self.0 % 1_000_000_000)
     }
 }

@@ -3,5 +3,7 @@
 mod error;
 #[allow(dead_code, reason = "the formats that read through it come next")]
 mod reader;
+mod stream_config;
 
 pub use error::{Fault, WireError};
+pub use stream_config::StreamConfig;

@@ -18,11 +18,7 @@ pub(crate) struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// Starts at the first byte.
     pub(crate) const fn new(format: &'static str, bytes: &'a Bytes) -> Self {
-        Self {
-            format,
-            bytes,
-            offset: 0,
-        }
+        Self { format, bytes, offset: 0 }
     }
 
     /// How many bytes are left.
@@ -37,12 +33,7 @@ impl<'a> Reader<'a> {
 
     /// An error about the field that begins here.
     pub(crate) const fn error(&self, field: &'static str, fault: Fault) -> WireError {
-        WireError {
-            format: self.format,
-            field,
-            offset: self.offset,
-            fault,
-        }
+        WireError { format: self.format, field, offset: self.offset, fault }
     }
 
     /// The next `N` bytes.
@@ -56,13 +47,7 @@ impl<'a> Reader<'a> {
                 self.offset += N;
                 Ok(*chunk)
             }
-            None => Err(self.error(
-                field,
-                Fault::Short {
-                    expected: N as u64,
-                    found,
-                },
-            )),
+            None => Err(self.error(field, Fault::Short { expected: N as u64, found })),
         }
     }
 
@@ -118,13 +103,7 @@ impl<'a> Reader<'a> {
                 self.offset += length;
                 Ok(self.bytes.slice(start..self.offset))
             }
-            _ => Err(self.error(
-                field,
-                Fault::Short {
-                    expected: length,
-                    found,
-                },
-            )),
+            _ => Err(self.error(field, Fault::Short { expected: length, found })),
         }
     }
 

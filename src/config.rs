@@ -1,0 +1,58 @@
+//! What a node is told before it starts.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::ids::GroupName;
+use crate::limits::{Limits, Timers};
+use crate::wire::StreamConfig;
+
+/// One node: its name, its groups, its bounds, and the seed of all its randomness.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Config {
+    /// The server's name; its peer id follows from it.
+    pub name: String,
+    /// Where all randomness comes from; two nodes of a cluster should differ in it.
+    pub seed: u64,
+    /// Every bound.
+    pub limits: Limits,
+    /// Every interval.
+    pub timers: Timers,
+    /// The groups that the node takes part in; the place in this list is the
+    /// [`GroupId`](crate::ids::GroupId).
+    pub groups: Vec<GroupConfig>,
+}
+
+/// One group of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupConfig {
+    /// The group's name, the same on every member.
+    pub name: GroupName,
+    /// The names of the servers that are members when the group begins, this one among them.
+    pub members: Vec<String>,
+    /// What its entries mean.
+    pub kind: GroupKind,
+}
+
+/// What a group's entries mean.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum GroupKind {
+    /// Nothing to the core: they are handed out by
+    /// [`Command::Apply`](crate::command::Command::Apply).
+    Plain,
+    /// They are the messages, deletes and purges of a stream.
+    Stream(StreamConfig),
+}
+
+/// A configuration that cannot work.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{field}: {why}")]
+pub struct ConfigError {
+    /// The field, as a path such as `groups[0].members`.
+    pub field: String,
+    /// What was found and what was expected.
+    pub why: String,
+}
