@@ -13,6 +13,7 @@ pub mod event;
 pub mod ids;
 pub mod limits;
 pub mod node;
+pub mod outbox;
 pub mod random;
 pub mod subject;
 pub mod time;
