@@ -4,6 +4,7 @@
 //! has a unit but its own count; all arithmetic that could leave the range is checked.
 
 use alloc::string::String;
+use core::borrow::Borrow;
 use core::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -178,16 +179,24 @@ impl GroupName {
     /// [`BadGroupName`] with the name.
     pub fn new(name: impl Into<String>) -> Result<Self, BadGroupName> {
         let name = name.into();
+        if Self::is_valid(&name) { Ok(Self(name)) } else { Err(BadGroupName { name }) }
+    }
+
+    /// Whether this could be a group's name; see [`new`](Self::new).
+    pub fn is_valid(name: &str) -> bool {
         let token = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'.' | b'*' | b'>');
-        if (1..=255).contains(&name.len()) && name.bytes().all(token) {
-            Ok(Self(name))
-        } else {
-            Err(BadGroupName { name })
-        }
+        (1..=255).contains(&name.len()) && name.bytes().all(token)
     }
 
     /// The name as it stands in subjects.
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Orders and equals as its text, so that a map of groups can be asked with a part of a subject.
+impl Borrow<str> for GroupName {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }

@@ -21,6 +21,11 @@ impl<'a> Reader<'a> {
         Self { format, bytes, offset: 0 }
     }
 
+    /// Starts behind bytes that were read already; offsets still count from the first byte.
+    pub(crate) fn at(format: &'static str, bytes: &'a Bytes, offset: usize) -> Self {
+        Self { format, bytes, offset: offset.min(bytes.len()) }
+    }
+
     /// How many bytes are left.
     pub(crate) fn left(&self) -> usize {
         self.bytes.len() - self.offset
@@ -76,6 +81,32 @@ impl<'a> Reader<'a> {
         self.array(field).map(PeerId::from_wire)
     }
 
+    /// Eight bytes of a peer id where nobody will not do.
+    pub(crate) fn somebody(&mut self, field: &'static str) -> Result<PeerId, WireError> {
+        let start = self.offset;
+        self.peer(field)?.ok_or(WireError {
+            format: self.format,
+            field,
+            offset: start,
+            fault: Fault::Text("a peer id, found eight zero bytes"),
+        })
+    }
+
+    /// One byte that is 0 or 1.
+    pub(crate) fn bool(&mut self, field: &'static str) -> Result<bool, WireError> {
+        let start = self.offset;
+        match self.u8(field)? {
+            0 => Ok(false),
+            1 => Ok(true),
+            found => Err(WireError {
+                format: self.format,
+                field,
+                offset: start,
+                fault: Fault::Value { expected: "0 or 1", found: u64::from(found) },
+            }),
+        }
+    }
+
     /// A variable-length number, as Go's `binary.Uvarint` reads it.
     pub(crate) fn uvarint(&mut self, field: &'static str) -> Result<u64, WireError> {
         let mut value = 0_u64;
@@ -102,6 +133,18 @@ impl<'a> Reader<'a> {
                 let start = self.offset;
                 self.offset += length;
                 Ok(self.bytes.slice(start..self.offset))
+            }
+            _ => Err(self.error(field, Fault::Short { expected: length, found })),
+        }
+    }
+
+    /// Passes over the next `length` bytes.
+    pub(crate) fn skip(&mut self, field: &'static str, length: u64) -> Result<(), WireError> {
+        let found = self.left();
+        match usize::try_from(length) {
+            Ok(length) if length <= found => {
+                self.offset += length;
+                Ok(())
             }
             _ => Err(self.error(field, Fault::Short { expected: length, found })),
         }
