@@ -39,6 +39,7 @@ pub struct GroupConfig {
 
 /// What a group's entries mean.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(clippy::large_enum_variant, reason = "there is one for each group, not one for a message")]
 pub enum GroupKind {
     /// Nothing to the core: they are handed out by
     /// [`Command::Apply`](crate::command::Command::Apply).

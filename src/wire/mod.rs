@@ -1,26 +1,47 @@
 //! Bytes to types and back, one format a file, with no state.
 
+mod api_error;
+mod api_error_table;
 mod append_entry;
 mod append_response;
+mod client_info;
+mod delete_range;
 mod error;
+mod go_json;
+mod go_time;
+mod message_delete;
 mod op;
 mod peer_state;
+mod publish_ack;
+mod purge;
 mod raft_snapshot;
 mod reader;
 pub mod s2;
 mod stream_config;
 mod stream_message;
+mod sync_request;
 mod term_and_vote;
 mod varint;
 mod vote;
 
+pub use api_error::{ApiError, ApiResponse, ResponseType};
 pub use append_entry::{AppendEntry, AppendEntryBuilder, Entries, EntriesIter, Entry, EntryKind};
 pub use append_response::AppendResponse;
+pub use client_info::ClientInfo;
+pub use delete_range::DeleteRange;
 pub use error::{Fault, WireError};
+pub use go_time::{BadTime, GoTime};
+pub use message_delete::MessageDelete;
 pub use op::Op;
 pub use peer_state::{DomainState, PeerState};
+pub use publish_ack::{PublishAck, PublishAckResponse, PublishAckTemplate};
+pub use purge::{PurgeRequest, StreamPurge};
 pub use raft_snapshot::RaftSnapshot;
-pub use stream_config::StreamConfig;
+pub use stream_config::{
+    DiscardPolicy, ExternalStream, PersistMode, Placement, Republish, RetentionPolicy, StorageType,
+    StoreCompression, StreamConfig, StreamConsumerLimits, StreamSource, SubjectTransform,
+};
 pub use stream_message::StreamMessage;
+pub use sync_request::SyncRequest;
 pub use term_and_vote::TermAndVote;
 pub use vote::{VoteRequest, VoteResponse};

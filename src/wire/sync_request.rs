@@ -1,0 +1,108 @@
+//! What a follower asks of a stream's server: the messages between two sequences.
+//!
+//! Upstream: `streamSyncRequest` in `server/jetstream_cluster.go`.
+
+use bytes::Bytes;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::error::WireError;
+use super::go_json::{self, Framing};
+use crate::ids::{Index, PeerId, Sequence};
+use crate::limits::Limits;
+
+/// The name of the format.
+const FORMAT: &str = "sync_request";
+
+/// A request for the messages `first..=last`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncRequest {
+    /// Who asks.
+    #[serde(default, with = "peer_text", skip_serializing_if = "Option::is_none")]
+    pub peer: Option<PeerId>,
+    /// The first sequence wanted.
+    #[serde(rename = "first_seq")]
+    pub first: Sequence,
+    /// The last sequence wanted.
+    #[serde(rename = "last_seq")]
+    pub last: Sequence,
+    /// Whether runs of deleted messages may come as one range; servers before 2.10 do not say.
+    #[serde(default)]
+    pub delete_ranges: bool,
+    /// The index that the server must have applied before it serves; servers before 2.11 do not
+    /// say.
+    #[serde(default)]
+    pub min_applied: Index,
+}
+
+impl SyncRequest {
+    /// Reads a request. Costs no memory beyond that of the answer.
+    ///
+    /// # Errors
+    /// A document that is too long, too deep or not this format; a peer that is not eight visible
+    /// characters. `first` may lie behind `last`: that is for the server to judge.
+    pub fn decode(bytes: &Bytes, limits: &Limits) -> Result<Self, WireError> {
+        go_json::decode(FORMAT, Framing::Bare, bytes, limits)
+    }
+
+    /// The request as upstream writes it.
+    pub fn encode(&self) -> Bytes {
+        go_json::encode(Framing::Bare, self)
+    }
+}
+
+/// A peer's id as text; nobody is the empty text.
+mod peer_text {
+    use super::*;
+
+    pub(super) fn serialize<S: Serializer>(
+        peer: &Option<PeerId>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match peer {
+            Some(peer) => serializer.collect_str(peer),
+            None => serializer.serialize_str(""),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<PeerId>, D::Error> {
+        let text = alloc::borrow::Cow::<str>::deserialize(deserializer)?;
+        match <[u8; 8]>::try_from(text.as_bytes()) {
+            Ok(id) if id.iter().all(u8::is_ascii_graphic) => Ok(PeerId::from_wire(id)),
+            _ if text.is_empty() => Ok(None),
+            _ => Err(D::Error::custom("expected a peer id of eight visible characters")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::Fault;
+
+    #[test]
+    fn fields_that_older_servers_do_not_send_are_zero() {
+        let bytes = Bytes::from_static(br#"{"peer":"S1abcdef","first_seq":1,"last_seq":100}"#);
+        let request = SyncRequest::decode(&bytes, &Limits::default()).expect("valid");
+        assert_eq!(request.min_applied, Index::ZERO);
+        assert!(!request.delete_ranges);
+    }
+
+    #[test]
+    fn a_peer_that_cannot_be_one_is_refused() {
+        for peer in ["short", "eight\\u0000\\u0000\\u0000", "ninechars", "\u{e4}\u{f6}\u{fc}\u{df}"]
+        {
+            let text = alloc::format!(r#"{{"peer":"{peer}","first_seq":1,"last_seq":2}}"#);
+            let error = SyncRequest::decode(&Bytes::from(text), &Limits::default());
+            assert!(matches!(error.map_err(|error| error.fault), Err(Fault::Json(_))), "{peer}");
+        }
+    }
+
+    #[test]
+    fn a_request_without_a_range_is_refused() {
+        let bytes = Bytes::from_static(br#"{"peer":"S1abcdef"}"#);
+        assert!(SyncRequest::decode(&bytes, &Limits::default()).is_err());
+    }
+}
