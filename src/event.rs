@@ -2,6 +2,7 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -115,6 +116,16 @@ pub enum Event {
         /// The last applied entry.
         through: Index,
     },
+    /// The machine of a plain group offers its state, to shorten the log.
+    SnapshotTaken {
+        /// The group.
+        group: GroupId,
+        /// The last applied entry that the state contains.
+        index: Index,
+        /// The state; it comes back by
+        /// [`Command::ApplySnapshot`](crate::command::Command::ApplySnapshot).
+        data: Bytes,
+    },
     /// The moment of [`Node::deadline`](crate::node::Node::deadline) has come.
     DeadlineReached,
 }
@@ -171,15 +182,27 @@ pub struct Damage {
     pub what: String,
 }
 
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.offset {
+            Some(offset) => write!(f, "{} at byte {offset}: {}", self.file, self.what),
+            None => write!(f, "{}: {}", self.file, self.what),
+        }
+    }
+}
+
 /// Why a disk did not do what it was asked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {
     /// No space is left.
+    #[error("no space is left: {0}")]
     Full(Damage),
     /// What is there is not what was written.
+    #[error("damaged: {0}")]
     Damaged(Damage),
     /// The operating system refused.
+    #[error("{0}")]
     Io(Damage),
 }
 
@@ -197,7 +220,8 @@ pub struct StoredMessage {
 #[non_exhaustive]
 pub enum Request {
     /// Store a message; answered with upstream's PubAck JSON when a quorum has it on disk.
-    /// Only the leader takes it.
+    /// Only the leader takes it. In a plain group it is an entry, made of the payload alone, and
+    /// the answer is `{"index":n}`.
     Publish {
         /// The subject, which one of the stream's subjects must match.
         subject: Bytes,

@@ -1,33 +1,79 @@
 //! All groups of one server: routes events, collects commands.
+//!
+//! The contract, in full: hand in one event, then poll until there is no command left, then wait
+//! for the next event or for the deadline.
+//!
+//! * [`Node::handle`] takes one fact. It never blocks and costs what the fact itself costs, not
+//!   what the history or the number of groups would.
+//! * [`Node::poll`] gives the next command. Proposals of all events since the last drain leave in
+//!   one append entry a group, when the commands before them are drained: a driver that hands in
+//!   all that is ready before it polls gets larger ones.
+//! * [`Node::deadline`] tells when to hand in [`Event::DeadlineReached`].
 
-use alloc::collections::VecDeque;
+mod plain;
+mod timers;
+
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
 
-use crate::command::Command;
-use crate::config::{Config, ConfigError};
-use crate::event::Event;
+use bytes::Bytes;
+
+use crate::command::{Answer, Command, Report};
+use crate::config::{Config, ConfigError, GroupConfig, GroupKind};
+use crate::event::{Event, Opened, Request};
+use crate::ids::{GroupId, GroupName, PeerId, RequestId, Term};
+use crate::outbox::Outbox;
+use crate::raft::{self, Context, ProposeError, Raft};
+use crate::random::Random;
+use crate::subject::Subject;
 use crate::time::Time;
+use crate::wire::{ApiError, EntryKind};
+
+use plain::Plain;
+use timers::Timers;
 
 /// One server's part in all its groups.
 #[derive(Debug)]
 pub struct Node {
     config: Config,
+    me: PeerId,
     now: Time,
-    commands: VecDeque<Command>,
+    random: Random,
+    out: Outbox,
+    groups: Vec<Group>,
+    names: BTreeMap<GroupName, GroupId>,
+    timers: Timers,
+    /// Groups with something to flush once the commands are drained.
+    unflushed: BTreeSet<GroupId>,
+}
+
+/// One group: its consensus, and what its entries mean.
+#[derive(Debug)]
+struct Group {
+    id: GroupId,
+    raft: Raft,
+    machine: Machine,
+    /// The leadership that the machine was told of.
+    leading: Option<Term>,
+}
+
+#[derive(Debug)]
+enum Machine {
+    Plain(Plain),
 }
 
 /// Why a node wants to be woken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Wake {
     /// Commands wait to be polled.
     Commands,
     /// A follower has not heard of a leader.
     Election,
-    /// A leader is due to be heard.
+    /// A leader is due to be heard, and must still see a quorum.
     Heartbeat,
-    /// A leader must still see a quorum.
-    Quorum,
     /// A catchup must make progress.
     Catchup,
     /// A message expires.
@@ -40,32 +86,271 @@ impl Node {
     /// # Errors
     /// [`ConfigError`] names the field that cannot work.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
-        if config.name.is_empty() {
-            return Err(ConfigError {
-                field: "name".into(),
-                why: format!("found {:?}, expected a server name", config.name),
-            });
+        check(&config)?;
+        let me = PeerId::from_name(&config.name);
+        let mut node = Self {
+            me,
+            now: Time::ZERO,
+            random: Random::new(config.seed),
+            out: Outbox::new(),
+            groups: Vec::new(),
+            names: BTreeMap::new(),
+            timers: Timers::default(),
+            unflushed: BTreeSet::new(),
+            config,
+        };
+        for (place, config) in (0_u32..).zip(node.config.groups.clone()) {
+            node.add_group(GroupId(place), &config);
         }
-        Ok(Self { config, now: Time::ZERO, commands: VecDeque::new() })
+        Ok(node)
+    }
+
+    fn add_group(&mut self, id: GroupId, config: &GroupConfig) {
+        let mut context = Context {
+            now: self.now,
+            limits: &self.config.limits,
+            timers: &self.config.timers,
+            random: &mut self.random,
+            out: &mut self.out,
+        };
+        let (check, machine): (raft::SnapshotCheck, _) = match &config.kind {
+            GroupKind::Plain => (|_, _| Ok(()), Machine::Plain(Plain::default())),
+            GroupKind::Stream(_) => todo!(),
+        };
+        let raft = Raft::new(id, config, self.me, check, &mut context);
+        self.names.insert(config.name.clone(), id);
+        self.groups.push(Group { id, raft, machine, leading: None });
     }
 
     /// One thing happened.
-    pub fn handle(&mut self, now: Time, _event: Event) {
+    ///
+    /// A time before that of an earlier event counts as that of the earlier event.
+    pub fn handle(&mut self, now: Time, event: Event) {
         self.now = self.now.max(now);
+        match event {
+            Event::Opened { group, disk } => self.with(group, |group, cx| group.open(cx, disk)),
+            Event::Received { from, subject, reply, payload } => {
+                self.receive(from, &subject, reply, &payload);
+            }
+            Event::Connected(_) | Event::Disconnected(_) => {}
+            Event::Request { id, group, request } => self.request(id, group, request),
+            Event::Written { through } => {
+                for group in self.out.take_written(through) {
+                    self.with(group, |group, cx| group.raft.handle_written(cx, through));
+                }
+            }
+            Event::WriteFailed { group, failure, .. } | Event::StoreFailed { group, failure } => {
+                self.with(group, |group, cx| group.raft.handle_failure(cx, &failure));
+            }
+            Event::Stored { through } => {
+                for group in self.out.take_stored(through) {
+                    self.with(group, |_, _| {});
+                }
+            }
+            Event::StoreSynced { .. } => {}
+            Event::Loaded { load, records } => {
+                if let Some(group) = self.out.take_load(load) {
+                    self.with(group, |group, cx| group.raft.handle_loaded(cx, load, &records));
+                }
+            }
+            Event::Read { .. } => {}
+            Event::LoadFailed { load, failure } => {
+                if let Some(group) = self.out.take_load(load) {
+                    self.with(group, |group, cx| group.raft.handle_load_failed(cx, &failure));
+                }
+            }
+            Event::Applied { group, through } => self.with(group, |group, _| match &mut group.machine
+            {
+                Machine::Plain(plain) => plain.applied = plain.applied.max(through),
+            }),
+            Event::SnapshotTaken { group, index, data } => {
+                self.with(group, |group, cx| group.raft.take_snapshot(cx, index, data));
+            }
+            Event::DeadlineReached => self.deadline_reached(),
+        }
     }
 
     /// The next thing to do; call until there is none.
     pub fn poll(&mut self) -> Option<Command> {
-        self.commands.pop_front()
+        while self.out.is_empty() {
+            let group = self.unflushed.pop_first()?;
+            self.with(group, |group, cx| group.raft.flush(cx));
+            self.unflushed.remove(&group);
+        }
+        self.out.pop()
     }
 
     /// When to hand in [`Event::DeadlineReached`], and why; none while nothing is due.
     pub fn deadline(&self) -> Option<(Time, Wake)> {
-        (!self.commands.is_empty()).then_some((self.now, Wake::Commands))
+        if !self.out.is_empty() || !self.unflushed.is_empty() {
+            return Some((self.now, Wake::Commands));
+        }
+        self.timers.first().map(|(time, _, wake)| (time, wake))
     }
 
     /// What it was told before it started.
     pub const fn config(&self) -> &Config {
         &self.config
     }
+
+    /// The group of this name.
+    pub fn group(&self, name: &GroupName) -> Option<GroupId> {
+        self.names.get(name).copied()
+    }
+
+    /// How a group stands; none if there is no such group.
+    pub fn status(&self, group: GroupId) -> Option<raft::Status> {
+        self.groups.get(group.0 as usize).map(|group| group.raft.status())
+    }
+
+    /// Runs a step of one group, and what follows from it.
+    fn with(&mut self, id: GroupId, step: impl FnOnce(&mut Group, &mut Context<'_>)) {
+        let Some(group) = self.groups.get_mut(id.0 as usize) else { return };
+        let mut context = Context {
+            now: self.now,
+            limits: &self.config.limits,
+            timers: &self.config.timers,
+            random: &mut self.random,
+            out: &mut self.out,
+        };
+        step(group, &mut context);
+        group.settle(&mut context);
+        self.timers.set(id, group.raft.deadline());
+        self.unflushed.insert(id);
+    }
+
+    fn receive(
+        &mut self,
+        from: Option<PeerId>,
+        subject: &Subject,
+        reply: Option<Subject>,
+        payload: &Bytes,
+    ) {
+        let Some(id) = self.out.subscriber(subject) else { return };
+        let (found, limit) = (payload.len() as u64, self.config.limits.peer_message.get());
+        if found > limit {
+            let why = format!("{subject}: {found} bytes are more than the {limit} allowed");
+            return self.out.report(id, Report::Refused { from, why });
+        }
+        self.with(id, |group, cx| group.raft.handle_message(cx, from, subject, reply, payload));
+    }
+
+    fn request(&mut self, id: RequestId, group: GroupId, request: Request) {
+        if self.groups.get(group.0 as usize).is_none() {
+            let answer = ApiError::STREAM_NOT_FOUND.to_json();
+            return self.out.answer(id, Answer::Json(answer));
+        }
+        self.with(group, |group, cx| group.request(cx, id, request));
+    }
+
+    fn deadline_reached(&mut self) {
+        while let Some((time, group, _)) = self.timers.first()
+            && time <= self.now
+        {
+            self.with(group, |group, cx| group.raft.handle_deadline(cx));
+            // A group whose deadline does not move would be asked for ever: that is a bug here.
+            let moved = self.timers.first().is_none_or(|first| first != (time, group, first.2));
+            assert!(moved, "the deadline {time} of group {group} was handled and did not move");
+        }
+    }
+}
+
+impl Group {
+    fn open(&mut self, context: &mut Context<'_>, disk: Opened) {
+        let mark = disk.store;
+        match &mut self.machine {
+            Machine::Plain(_) => self.raft.open(context, disk, None),
+        }
+        let _ = mark;
+    }
+
+    fn request(&mut self, context: &mut Context<'_>, id: RequestId, request: Request) {
+        match request {
+            Request::StepDown { to } => {
+                let answer = match self.raft.step_down(context, to) {
+                    Ok(()) => Bytes::from_static(b"{\"success\":true}"),
+                    Err(_) => ApiError::CLUSTER_NOT_LEADER.to_json(),
+                };
+                context.out.answer(id, Answer::Json(answer));
+            }
+            request => match &mut self.machine {
+                Machine::Plain(plain) => {
+                    let Request::Publish { payload, .. } = request else {
+                        let answer = ApiError::BAD_REQUEST.to_json();
+                        return context.out.answer(id, Answer::Json(answer));
+                    };
+                    let length = payload.len();
+                    let encode = |buffer: &mut bytes::BytesMut| buffer.extend_from_slice(&payload);
+                    match self.raft.propose(context, EntryKind::Normal, length, encode) {
+                        Ok(()) => plain.proposed(id),
+                        Err(error) => {
+                            context.out.answer(id, Answer::Json(refusal(error).to_json()));
+                        }
+                    }
+                }
+            },
+        }
+    }
+
+    /// Hands to the machine what the step made ready for it.
+    fn settle(&mut self, context: &mut Context<'_>) {
+        while let Some(installed) = self.raft.take_installed() {
+            match &mut self.machine {
+                Machine::Plain(plain) => plain.install(self.id, installed, context.out),
+            }
+        }
+        let own = self.leading.is_some() && self.leading == self.raft.leadership();
+        while let Some(committed) = self.raft.next_committed(context) {
+            match &mut self.machine {
+                Machine::Plain(plain) => plain.apply(self.id, &committed, own, context.out),
+            }
+        }
+        self.follow_leadership(context);
+    }
+
+    fn follow_leadership(&mut self, context: &mut Context<'_>) {
+        let leading = self.raft.leadership();
+        if leading == self.leading {
+            return;
+        }
+        if self.leading.is_some() {
+            match &mut self.machine {
+                Machine::Plain(plain) => plain.leadership_lost(context.out),
+            }
+        }
+        self.leading = leading;
+    }
+}
+
+/// What a client is told about a proposal that was not taken.
+fn refusal(error: ProposeError) -> ApiError {
+    match error {
+        ProposeError::Busy => ApiError::INSUFFICIENT_RESOURCES,
+        ProposeError::NotLeader => ApiError::CLUSTER_NOT_LEADER,
+    }
+}
+
+fn check(config: &Config) -> Result<(), ConfigError> {
+    let error = |field: String, why: String| Err(ConfigError { field, why });
+    if config.name.is_empty() {
+        return error("name".into(), "found nothing, expected a server name".into());
+    }
+    let mut names = BTreeSet::new();
+    for (place, group) in config.groups.iter().enumerate() {
+        if !names.insert(&group.name) {
+            let why = format!("{} is named twice", group.name);
+            return error(format!("groups[{place}].name"), why);
+        }
+        if group.members.len() > config.limits.members {
+            let why =
+                format!("found {}, expected at most {}", group.members.len(), config.limits.members);
+            return error(format!("groups[{place}].members"), why);
+        }
+        let peers: BTreeSet<_> = group.members.iter().map(|name| PeerId::from_name(name)).collect();
+        if peers.len() != group.members.len() {
+            let why = "two of the names are the same, or give the same peer id".into();
+            return error(format!("groups[{place}].members"), why);
+        }
+    }
+    Ok(())
 }

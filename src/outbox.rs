@@ -3,11 +3,13 @@
 //! Every room pushes into the one outbox of its node, so commands leave in the order in which they
 //! were decided, and ids are ascending over all groups of the node.
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
 
 use crate::command::{Answer, Command, LogChange, Report, StoreChange};
 use crate::event::StoreMark;
 use crate::ids::{ByteCount, GroupId, Index, LoadId, RequestId, Sequence, StoreId, WriteId};
+use crate::subject::Subject;
 
 /// Commands in the order in which they are handed out.
 #[derive(Debug, Default)]
@@ -16,6 +18,11 @@ pub struct Outbox {
     last_write: WriteId,
     last_store: StoreId,
     last_load: LoadId,
+    subscriptions: BTreeMap<Subject, GroupId>,
+    loads: BTreeMap<LoadId, GroupId>,
+    /// Writes that were not reported yet, and whose they are.
+    writing: VecDeque<(WriteId, GroupId)>,
+    storing: VecDeque<(StoreId, GroupId)>,
 }
 
 impl Outbox {
@@ -44,10 +51,45 @@ impl Outbox {
         self.commands.is_empty()
     }
 
+    /// Listens to a subject on behalf of a group.
+    pub fn subscribe(&mut self, group: GroupId, subject: Subject) {
+        self.subscriptions.insert(subject.clone(), group);
+        self.push(Command::Subscribe(subject));
+    }
+
+    /// Listens no longer.
+    pub fn unsubscribe(&mut self, subject: &Subject) {
+        if self.subscriptions.remove(subject).is_some() {
+            self.push(Command::Unsubscribe(subject.clone()));
+        }
+    }
+
+    /// The group that listens to a subject.
+    pub fn subscriber(&self, subject: &Subject) -> Option<GroupId> {
+        self.subscriptions.get(subject).copied()
+    }
+
+    /// The group that asked for a load or read, which is answered now; none if it was answered
+    /// before.
+    pub fn take_load(&mut self, id: LoadId) -> Option<GroupId> {
+        self.loads.remove(&id)
+    }
+
+    /// The groups that wait for log writes up to `through`; each at least once.
+    pub fn take_written(&mut self, through: WriteId) -> Vec<GroupId> {
+        take_through(&mut self.writing, through)
+    }
+
+    /// The groups that wait for store writes up to `through`; each at least once.
+    pub fn take_stored(&mut self, through: StoreId) -> Vec<GroupId> {
+        take_through(&mut self.storing, through)
+    }
+
     /// Asks for a change of a group's log.
     pub fn write(&mut self, group: GroupId, change: LogChange) -> WriteId {
         let id = self.last_write.next();
         self.last_write = id;
+        self.writing.push_back((id, group));
         self.push(Command::Write { id, group, change });
         id
     }
@@ -56,6 +98,7 @@ impl Outbox {
     pub fn store(&mut self, group: GroupId, change: StoreChange, mark: StoreMark) -> StoreId {
         let id = self.last_store.next();
         self.last_store = id;
+        self.storing.push_back((id, group));
         self.push(Command::Store { id, group, change, mark });
         id
     }
@@ -67,7 +110,7 @@ impl Outbox {
 
     /// Asks for log records `first..=last`, at most `bytes` of them but at least one.
     pub fn load(&mut self, group: GroupId, first: Index, last: Index, bytes: ByteCount) -> LoadId {
-        let id = self.next_load();
+        let id = self.next_load(group);
         self.push(Command::Load { id, group, first, last, bytes });
         id
     }
@@ -81,7 +124,7 @@ impl Outbox {
         messages: usize,
         bytes: ByteCount,
     ) -> LoadId {
-        let id = self.next_load();
+        let id = self.next_load(group);
         self.push(Command::Read { id, group, first, last, messages, bytes });
         id
     }
@@ -106,10 +149,24 @@ impl Outbox {
         self.last_store
     }
 
-    fn next_load(&mut self) -> LoadId {
+    fn next_load(&mut self, group: GroupId) -> LoadId {
         self.last_load = self.last_load.next();
+        self.loads.insert(self.last_load, group);
         self.last_load
     }
+}
+
+/// Removes what is at or below `through`; runs of one group count once.
+fn take_through<Id: Ord>(waiting: &mut VecDeque<(Id, GroupId)>, through: Id) -> Vec<GroupId> {
+    let mut groups = Vec::new();
+    while waiting.front().is_some_and(|(id, _)| *id <= through) {
+        if let Some((_, group)) = waiting.pop_front()
+            && groups.last() != Some(&group)
+        {
+            groups.push(group);
+        }
+    }
+    groups
 }
 
 #[cfg(test)]

@@ -1,0 +1,65 @@
+//! The machine of a plain group: committed entries are handed to the driver as they are.
+
+use alloc::collections::VecDeque;
+use alloc::format;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use crate::command::{Answer, Command};
+use crate::ids::{GroupId, Index, RequestId};
+use crate::outbox::Outbox;
+use crate::raft::{Committed, Installed};
+use crate::wire::{ApiError, EntryKind};
+
+/// What the core keeps of a plain group's machine.
+#[derive(Debug, Default)]
+pub(super) struct Plain {
+    /// Proposals of this leadership whose entries are not committed yet, in order.
+    waiting: VecDeque<RequestId>,
+    /// The last entry that the driver's machine has applied.
+    pub(super) applied: Index,
+}
+
+impl Plain {
+    /// A proposal was taken; it is answered when it is committed.
+    pub(super) fn proposed(&mut self, id: RequestId) {
+        self.waiting.push_back(id);
+    }
+
+    /// Hands a committed record out, and answers those who proposed its entries.
+    pub(super) fn apply(
+        &mut self,
+        group: GroupId,
+        committed: &Committed,
+        own: bool,
+        out: &mut Outbox,
+    ) {
+        let normal = committed.entry.entries.iter().filter(|part| part.kind == EntryKind::Normal);
+        let entries: Vec<Bytes> = normal.map(|part| part.data).collect();
+        if own {
+            let answer = Bytes::from(format!("{{\"index\":{}}}", committed.index).into_bytes());
+            for _ in &entries {
+                if let Some(id) = self.waiting.pop_front() {
+                    out.answer(id, Answer::Json(answer.clone()));
+                }
+            }
+        }
+        if !entries.is_empty() {
+            out.push(Command::Apply { group, index: committed.index, entries });
+        }
+    }
+
+    /// Hands a leader's snapshot out.
+    pub(super) fn install(&mut self, group: GroupId, installed: Installed, out: &mut Outbox) {
+        let Installed { position, data } = installed;
+        out.push(Command::ApplySnapshot { group, index: position.index, data });
+    }
+
+    /// Leadership is gone: what was proposed may or may not be committed by another.
+    pub(super) fn leadership_lost(&mut self, out: &mut Outbox) {
+        for id in self.waiting.drain(..) {
+            out.answer(id, Answer::Json(ApiError::CLUSTER_NOT_AVAILABLE.to_json()));
+        }
+    }
+}

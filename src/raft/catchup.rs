@@ -1,0 +1,187 @@
+//! A leader feeds one follower that lags: records from its log, after its snapshot if the log
+//! does not reach back far enough.
+//!
+//! Each feed has a window of its own (`Limits::log_catchup_in_flight`) and never holds up the
+//! others. What is sent carries the leader's term, so that a deposed leader's feed is ignored.
+
+use alloc::collections::VecDeque;
+use alloc::format;
+
+use bytes::Bytes;
+
+use super::{Context, Raft, State, leader::Leader, send_to};
+use crate::event::Failure;
+use crate::ids::{Index, LoadId, PeerId, Term};
+use crate::subject::Subject;
+use crate::time::Time;
+use crate::wire::{AppendEntry, AppendEntryBuilder, EntryKind};
+
+/// What a load of log records is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Load {
+    /// The machine applies them.
+    Machine(Index),
+    /// A follower lacks them.
+    Feed(PeerId),
+}
+
+/// A follower that is being fed.
+#[derive(Debug)]
+pub(super) struct Feed {
+    inbox: Subject,
+    next: Index,
+    /// Sent and not yet on the follower's disk, ascending, with sizes.
+    sent: VecDeque<(Index, u64)>,
+    in_flight: u64,
+    loading: Option<LoadId>,
+    /// When it counts as dead.
+    pub(super) until: Time,
+}
+
+impl Raft {
+    /// A follower whose log ends at `index` asks for what follows, at its inbox.
+    pub(super) fn start_feed(
+        &mut self,
+        context: &mut Context<'_>,
+        peer: PeerId,
+        index: Index,
+        inbox: Subject,
+    ) {
+        let mut next = index.next();
+        if next < self.log.first() {
+            let Some(snapshot) = &self.snapshot else { return };
+            let mut builder = AppendEntryBuilder::new();
+            builder.push(EntryKind::Snapshot, &snapshot.data);
+            builder.push(EntryKind::PeerState, &snapshot.peer_state);
+            let at = snapshot.position;
+            next = at.index.next();
+            let payload =
+                builder.finish(self.me, self.term, self.commit, at.term, at.index, Term::ZERO);
+            let reply = Some(self.subjects.append_replies.clone());
+            context.out.push(send_to(peer, inbox.clone(), reply, payload));
+        }
+        let State::Leader(leader) = &mut self.state else { return };
+        let progress = leader.peers.entry(peer).or_default();
+        progress.feed = Some(Feed {
+            inbox,
+            next,
+            sent: VecDeque::new(),
+            in_flight: 0,
+            loading: None,
+            until: context.now + context.timers.log_catchup_stall,
+        });
+        self.feed(context, peer);
+    }
+
+    /// Sends as much as the window allows, from the cache or from disk.
+    fn feed(&mut self, context: &mut Context<'_>, peer: PeerId) {
+        let last = self.log.last().index;
+        loop {
+            let State::Leader(leader) = &mut self.state else { return };
+            let Some(feed) = feed_of(leader, peer) else { return };
+            let window = context.limits.log_catchup_in_flight.get();
+            if feed.loading.is_some() || feed.in_flight >= window || feed.next > last {
+                break;
+            }
+            let Some(record) = self.log.record(feed.next).cloned() else {
+                let most = context.limits.load;
+                let load = context.out.load(self.group, feed.next, last, most);
+                feed.loading = Some(load);
+                self.loads.insert(load, Load::Feed(peer));
+                return;
+            };
+            if !self.feed_record(context, peer, &record) {
+                return;
+            }
+        }
+        let State::Leader(leader) = &mut self.state else { return };
+        if let Some(progress) = leader.peers.get_mut(&peer)
+            && progress.feed.as_ref().is_some_and(|feed| feed.next > last && feed.sent.is_empty())
+        {
+            progress.feed = None;
+        }
+    }
+
+    fn feed_record(&mut self, context: &mut Context<'_>, peer: PeerId, record: &Bytes) -> bool {
+        let payload = match AppendEntry::decode(record) {
+            Ok(entry) => entry.with_leader_term(self.term),
+            Err(error) => {
+                self.stand_aside(context, format!("a log record for {peer}: {error}"));
+                return false;
+            }
+        };
+        let State::Leader(leader) = &mut self.state else { return false };
+        let Some(feed) = feed_of(leader, peer) else { return false };
+        let bytes = payload.len() as u64;
+        feed.sent.push_back((feed.next, bytes));
+        feed.in_flight += bytes;
+        feed.next = feed.next.next();
+        let reply = Some(self.subjects.append_replies.clone());
+        context.out.push(send_to(peer, feed.inbox.clone(), reply, payload));
+        true
+    }
+
+    /// A follower said that it has records up to `index` on disk.
+    pub(super) fn feed_progressed(
+        &mut self,
+        context: &mut Context<'_>,
+        peer: PeerId,
+        index: Index,
+    ) {
+        let State::Leader(leader) = &mut self.state else { return };
+        let Some(feed) = feed_of(leader, peer) else { return };
+        feed.until = context.now + context.timers.log_catchup_stall;
+        while let Some((sent, bytes)) = feed.sent.front().copied()
+            && sent <= index
+        {
+            feed.sent.pop_front();
+            feed.in_flight -= bytes;
+        }
+        self.feed(context, peer);
+    }
+
+    pub(super) fn load_for_machine(&mut self, context: &mut Context<'_>, index: Index) {
+        let last = self.commit.min(self.log.durable());
+        let load = context.out.load(self.group, index, last, context.limits.load);
+        self.loads.insert(load, Load::Machine(index));
+        self.applying = Some(load);
+    }
+
+    /// Log records that were asked for.
+    pub fn handle_loaded(&mut self, context: &mut Context<'_>, load: LoadId, records: &[Bytes]) {
+        if matches!(self.state, State::Opening(_)) {
+            return self.handle_opening_records(context, load, records);
+        }
+        match self.loads.remove(&load) {
+            Some(Load::Machine(first)) => {
+                self.applying = None;
+                if first == self.applied.next() {
+                    self.log.keep_loaded(first, records);
+                }
+            }
+            Some(Load::Feed(peer)) => {
+                let State::Leader(leader) = &mut self.state else { return };
+                let Some(feed) = feed_of(leader, peer).filter(|f| f.loading == Some(load)) else {
+                    return;
+                };
+                feed.loading = None;
+                for record in records {
+                    if !self.feed_record(context, peer, record) {
+                        return;
+                    }
+                }
+                self.feed(context, peer);
+            }
+            None => {}
+        }
+    }
+
+    /// Log records could not be read: what the group promised may be gone.
+    pub fn handle_load_failed(&mut self, context: &mut Context<'_>, failure: &Failure) {
+        self.stand_aside(context, format!("the log cannot be read: {failure}"));
+    }
+}
+
+fn feed_of(leader: &mut Leader, peer: PeerId) -> Option<&mut Feed> {
+    leader.peers.get_mut(&peer).and_then(|progress| progress.feed.as_mut())
+}

@@ -1,0 +1,442 @@
+//! A follower: takes append entries in, acknowledges what is on disk, and asks for what it lacks.
+//!
+//! The rule: `matched` is how far a live append entry of this term's leader has shown the log to be
+//! the leader's own; an ack says no more than that, and no more than is durable. What came by a
+//! catchup is never acknowledged by itself, so it never counts towards a quorum.
+
+use alloc::collections::VecDeque;
+use alloc::format;
+
+use bytes::Bytes;
+
+use super::{Context, Raft, Refusal, State, send_to, snapshot::is_snapshot};
+use crate::command::Report;
+use crate::ids::{Index, PeerId};
+use crate::node::Wake;
+use crate::outbox::Outbox;
+use crate::subject::{self, Subject};
+use crate::time::{Duration, Time};
+use crate::wire::{AppendEntry, AppendResponse, EntryKind};
+
+/// A member that follows a leader, or waits for one.
+#[derive(Debug)]
+pub(super) struct Follower {
+    pub(super) leader: Option<PeerId>,
+    /// When a leader or a worthy candidate was last heard.
+    pub(super) heard: Time,
+    /// The silence after which it campaigns.
+    pub(super) timeout: Duration,
+    /// Whether the leader announced that it hands over.
+    pub(super) transfer: bool,
+    /// The last record that a live append entry of this term showed to be the leader's.
+    matched: Index,
+    /// Where the leader awaits acks, and whether it is owed one.
+    reply: Option<Subject>,
+    owes_ack: bool,
+    acknowledged: Index,
+    catchup: Option<Catchup>,
+}
+
+/// What a follower does about a gap before the leader's newest entries.
+#[derive(Debug)]
+struct Catchup {
+    /// Where the leader sends what is missing.
+    inbox: Subject,
+    /// The last record that the leader was told is on disk.
+    seen: Index,
+    /// When it counts as stalled.
+    until: Time,
+    /// Whether the leader awaits word of progress, and where.
+    reply: Option<Subject>,
+    /// Live entries from beyond the gap, in order and without a gap of their own.
+    held: VecDeque<(AppendEntry, Bytes)>,
+    held_bytes: u64,
+}
+
+/// How an append entry joins the log.
+#[derive(Debug, PartialEq, Eq)]
+enum Join {
+    /// The record before it is here, with its term.
+    Joins,
+    /// It begins within what is committed: seen before.
+    Covered,
+    /// Another term stands in its place before it.
+    Conflicts,
+    /// Records are missing between.
+    Gap,
+}
+
+impl Follower {
+    pub(super) const fn new(leader: Option<PeerId>, now: Time, timeout: Duration) -> Self {
+        Self {
+            leader,
+            heard: now,
+            timeout,
+            transfer: false,
+            matched: Index::ZERO,
+            reply: None,
+            owes_ack: false,
+            acknowledged: Index::ZERO,
+            catchup: None,
+        }
+    }
+
+    pub(super) const fn catching_up(&self) -> bool {
+        self.catchup.is_some()
+    }
+
+    pub(super) fn deadline(&self) -> (Time, Wake) {
+        let election = (self.heard + self.timeout, Wake::Election);
+        match &self.catchup {
+            Some(catchup) => election.min((catchup.until, Wake::Catchup)),
+            None => election,
+        }
+    }
+}
+
+impl Catchup {
+    /// Keeps a live entry for the end of the catchup, if it continues what is held and fits.
+    fn hold(&mut self, entry: AppendEntry, record: Bytes, most: u64) {
+        let continues = self
+            .held
+            .back()
+            .is_none_or(|(last, _)| last.previous_index.next() == entry.previous_index);
+        let bytes = record.len() as u64;
+        if !entry.entries.is_empty() && continues && self.held_bytes + bytes <= most {
+            self.held_bytes += bytes;
+            self.held.push_back((entry, record));
+        }
+    }
+}
+
+impl Raft {
+    /// A live append entry: on the group's subject.
+    pub(super) fn handle_append_entry(
+        &mut self,
+        context: &mut Context<'_>,
+        from: Option<PeerId>,
+        reply: Option<Subject>,
+        payload: &Bytes,
+    ) -> Result<(), Refusal> {
+        let entry = AppendEntry::decode(payload)?;
+        let leader = self.check_sender(from, entry.leader)?;
+        if leader == self.me {
+            return Ok(());
+        }
+        let term = entry.leader_term.max(entry.term);
+        if term < self.term {
+            self.reject(context, leader, reply);
+            return Ok(());
+        }
+        if term > self.term {
+            self.adopt_term(context, term);
+            self.follow(context, Some(leader));
+        } else if matches!(self.state, State::Leader(_)) {
+            return Err(Refusal::SecondLeader(leader));
+        } else if matches!(self.state, State::Candidate(_)) {
+            self.follow(context, Some(leader));
+        }
+        self.hear_leader(context, leader, reply);
+        self.take_live(context, entry, payload.clone());
+        self.end_catchup_if_joined(context);
+        self.acknowledge(context);
+        Ok(())
+    }
+
+    /// Tells a leader of an older term which term this is.
+    fn reject(&self, context: &mut Context<'_>, leader: PeerId, reply: Option<Subject>) {
+        let response = AppendResponse {
+            term: self.term,
+            index: self.log.durable(),
+            peer: self.me,
+            success: false,
+        };
+        if let Some(reply) = reply {
+            context.out.push(send_to(leader, reply, None, response.to_bytes()));
+        }
+    }
+
+    fn hear_leader(&mut self, context: &mut Context<'_>, leader: PeerId, reply: Option<Subject>) {
+        let State::Follower(follower) = &mut self.state else { return };
+        let new = follower.leader != Some(leader);
+        follower.leader = Some(leader);
+        follower.heard = context.now;
+        if reply.is_some() {
+            follower.reply = reply;
+        }
+        if new {
+            let timers = context.timers;
+            follower.timeout = context.random.duration(timers.election_min..timers.election_max);
+            self.report_role(context.out, crate::command::Role::Follower);
+        }
+    }
+
+    /// Takes in, holds or asks for what is before a live entry.
+    fn take_live(&mut self, context: &mut Context<'_>, entry: AppendEntry, record: Bytes) {
+        match self.join(&entry) {
+            Join::Joins => {
+                if self.take(context, &entry, record, true) {
+                    self.take_held(context);
+                }
+            }
+            Join::Covered => {}
+            Join::Conflicts => {
+                if self.drop_conflict(context, entry.previous_index) {
+                    self.ask_for_catchup(context, Some((entry, record)));
+                }
+            }
+            Join::Gap => {
+                let most = context.limits.follower_held.get();
+                let State::Follower(follower) = &mut self.state else { return };
+                match &mut follower.catchup {
+                    Some(catchup) => catchup.hold(entry, record, most),
+                    None => self.ask_for_catchup(context, Some((entry, record))),
+                }
+            }
+        }
+    }
+
+    fn join(&self, entry: &AppendEntry) -> Join {
+        let before = entry.previous_index;
+        if before > self.log.last().index {
+            return Join::Gap;
+        }
+        match self.log.term(before) {
+            Some(term) if term == entry.previous_term => Join::Joins,
+            None => Join::Covered,
+            Some(_) if before < self.commit => Join::Covered,
+            Some(_) => Join::Conflicts,
+        }
+    }
+
+    /// Removes the record at `index`, of another term than the leader's, and all behind it.
+    fn drop_conflict(&mut self, context: &mut Context<'_>, index: Index) -> bool {
+        if index <= self.commit {
+            let why = format!("a leader contradicts record {index}, which is committed here");
+            self.stand_aside(context, why);
+            return false;
+        }
+        self.truncate(context, index.previous());
+        true
+    }
+
+    fn truncate(&mut self, context: &mut Context<'_>, last: Index) {
+        self.log.truncate(last, self.commit, context.out);
+        if let State::Follower(follower) = &mut self.state {
+            follower.matched = follower.matched.min(last);
+        }
+    }
+
+    /// Stores an entry whose predecessor is here. Says whether the group goes on.
+    fn take(
+        &mut self,
+        context: &mut Context<'_>,
+        entry: &AppendEntry,
+        record: Bytes,
+        live: bool,
+    ) -> bool {
+        let mut through = entry.previous_index;
+        if !entry.entries.is_empty() {
+            through = through.next();
+            let known = self.log.term(through);
+            if known.is_some_and(|term| term != entry.term) && through > self.log.base().index {
+                if through <= self.commit {
+                    return self.drop_conflict(context, through);
+                }
+                self.truncate(context, entry.previous_index);
+            }
+            if through > self.log.last().index {
+                self.log.append(entry.term, record, context.out);
+            }
+        }
+        let State::Follower(follower) = &mut self.state else { return false };
+        if live {
+            follower.matched = follower.matched.max(through);
+            follower.owes_ack = true;
+        }
+        self.commit = self.commit.max(entry.commit.min(through));
+        if live {
+            self.follow_transfer(context, entry);
+        }
+        matches!(self.state, State::Follower(_))
+    }
+
+    /// A leader that hands over says to whom, in an entry of its own.
+    fn follow_transfer(&mut self, context: &mut Context<'_>, entry: &AppendEntry) {
+        let mut named = entry.entries.iter().filter(|part| part.kind == EntryKind::LeaderTransfer);
+        let Some(part) = named.next() else { return };
+        if let State::Follower(follower) = &mut self.state {
+            follower.transfer = true;
+        }
+        if part.data == self.me.as_bytes()[..] {
+            self.campaign(context);
+        }
+    }
+
+    /// Live entries that were held because of a gap that is closed now.
+    fn take_held(&mut self, context: &mut Context<'_>) {
+        loop {
+            let State::Follower(follower) = &mut self.state else { return };
+            let Some(catchup) = &mut follower.catchup else { return };
+            let Some((entry, _)) = catchup.held.front() else { return };
+            if entry.previous_index > self.log.last().index {
+                return;
+            }
+            let Some((entry, record)) = catchup.held.pop_front() else { return };
+            catchup.held_bytes -= record.len() as u64;
+            match self.join(&entry) {
+                Join::Joins => {
+                    if !self.take(context, &entry, record, true) {
+                        return;
+                    }
+                }
+                Join::Covered => {}
+                Join::Conflicts | Join::Gap => return self.ask_for_catchup(context, None),
+            }
+        }
+    }
+
+    /// Nothing is held and a live entry joined: the gap is closed.
+    fn end_catchup_if_joined(&mut self, context: &mut Context<'_>) {
+        if let State::Follower(follower) = &mut self.state
+            && follower.catchup.as_ref().is_some_and(|catchup| catchup.held.is_empty())
+            && follower.matched >= self.log.last().index
+        {
+            self.end_catchup(context.out);
+        }
+    }
+
+    pub(super) fn end_catchup(&mut self, out: &mut Outbox) {
+        if let State::Follower(follower) = &mut self.state
+            && let Some(catchup) = follower.catchup.take()
+        {
+            out.unsubscribe(&catchup.inbox);
+        }
+    }
+
+    /// Asks the leader for everything behind the end of the log, at a fresh inbox.
+    fn ask_for_catchup(
+        &mut self,
+        context: &mut Context<'_>,
+        beyond: Option<(AppendEntry, Bytes)>,
+    ) {
+        self.end_catchup(context.out);
+        let last = self.log.last();
+        let State::Follower(follower) = &mut self.state else { return };
+        let (Some(leader), Some(reply)) = (follower.leader, follower.reply.clone()) else { return };
+        let inbox = subject::raft_catchup(context.random);
+        context.out.subscribe(self.group, inbox.clone());
+        let mut catchup = Catchup {
+            inbox: inbox.clone(),
+            seen: last.index,
+            until: context.now + context.timers.log_catchup_stall,
+            reply: None,
+            held: VecDeque::new(),
+            held_bytes: 0,
+        };
+        if let Some((entry, record)) = beyond {
+            catchup.hold(entry, record, context.limits.follower_held.get());
+        }
+        follower.catchup = Some(catchup);
+        let request =
+            AppendResponse { term: last.term, index: last.index, peer: self.me, success: false };
+        context.out.push(send_to(leader, reply, Some(inbox), request.to_bytes()));
+        let phase = format!("the log asks {leader} for what follows {}", last.index);
+        context.out.report(self.group, Report::Catchup(phase));
+    }
+
+    /// An append entry on a catchup inbox; one of an earlier catchup is ignored.
+    pub(super) fn handle_catchup_entry(
+        &mut self,
+        context: &mut Context<'_>,
+        subject: &Subject,
+        reply: Option<Subject>,
+        payload: &Bytes,
+    ) -> Result<(), Refusal> {
+        let State::Follower(follower) = &mut self.state else { return Ok(()) };
+        let Some(catchup) = follower.catchup.as_mut().filter(|c| c.inbox == *subject) else {
+            return Ok(());
+        };
+        let entry = AppendEntry::decode(payload)?;
+        // A leader names its own term here; servers before 2.11 do not.
+        let explicit = entry.leader_term.get() != 0;
+        if entry.term > self.term || explicit && entry.leader_term != self.term {
+            return Ok(());
+        }
+        catchup.until = context.now + context.timers.log_catchup_stall;
+        catchup.reply = reply;
+        if is_snapshot(&entry) {
+            self.receive_snapshot(context, &entry)?;
+        } else {
+            match self.join(&entry) {
+                Join::Joins => {
+                    self.take(context, &entry, payload.clone(), false);
+                }
+                Join::Conflicts => {
+                    if self.drop_conflict(context, entry.previous_index) {
+                        self.ask_for_catchup(context, None);
+                    }
+                }
+                Join::Covered | Join::Gap => {}
+            }
+        }
+        self.take_held(context);
+        self.end_catchup_if_joined(context);
+        self.acknowledge(context);
+        Ok(())
+    }
+
+    /// Sends the acks that are owed and whose records are on disk.
+    pub(super) fn acknowledge(&mut self, context: &mut Context<'_>) {
+        self.tell_catchup_progress(context);
+        let receiving = self.receiving_snapshot();
+        let State::Follower(follower) = &mut self.state else { return };
+        let index = follower.matched.min(self.log.durable());
+        let (true, false, Some(leader)) = (follower.owes_ack, receiving, follower.leader) else {
+            return;
+        };
+        let Some(reply) = follower.reply.clone() else { return };
+        let Some(term) = self.log.term(index) else { return };
+        // The rest of what matched is being written: its ack follows then.
+        follower.owes_ack = index < follower.matched;
+        if index <= follower.acknowledged && follower.owes_ack {
+            return;
+        }
+        follower.acknowledged = index;
+        let ack = AppendResponse { term, index, peer: self.me, success: true };
+        let command = send_to(leader, reply, None, ack.to_bytes());
+        self.held.send_after(self.term_written, command, context.out);
+    }
+
+    /// Tells a leader that feeds a catchup how much of it is on disk, so that it sends more.
+    ///
+    /// The message is a refusal without an inbox in a term that is not newer: upstream's leaders
+    /// ignore it, and no leader counts it towards a quorum.
+    fn tell_catchup_progress(&mut self, context: &mut Context<'_>) {
+        let receiving = self.receiving_snapshot();
+        let State::Follower(follower) = &mut self.state else { return };
+        let (Some(leader), Some(catchup)) = (follower.leader, &mut follower.catchup) else { return };
+        let durable = self.log.durable();
+        let (Some(reply), false) = (catchup.reply.clone(), receiving) else { return };
+        if durable <= catchup.seen {
+            return;
+        }
+        catchup.seen = durable;
+        let Some(term) = self.log.term(durable) else { return };
+        let progress = AppendResponse { term, index: durable, peer: self.me, success: false };
+        context.out.push(send_to(leader, reply, None, progress.to_bytes()));
+    }
+
+    pub(super) fn follower_deadline(&mut self, context: &mut Context<'_>) {
+        let State::Follower(follower) = &mut self.state else { return };
+        if context.now >= follower.heard + follower.timeout {
+            follower.leader = None;
+            return self.campaign(context);
+        }
+        if follower.catchup.as_ref().is_some_and(|catchup| context.now >= catchup.until) {
+            let phase = format!("the log's catchup stalled at {}", self.log.last().index);
+            context.out.report(self.group, Report::Catchup(phase));
+            self.ask_for_catchup(context, None);
+        }
+    }
+}

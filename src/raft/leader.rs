@@ -1,0 +1,308 @@
+//! A leader: gathers proposals into append entries, sends and writes them at the same time, and
+//! commits what a quorum has on disk.
+//!
+//! Proposals are encoded straight into the append entry that will carry them. An append entry
+//! leaves when fewer than `Limits::append_entries_in_flight` are uncommitted, so under load they
+//! grow by themselves; only entries of the leader's own term count towards a commit (Raft paper,
+//! section 5.4.2).
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+
+use bytes::{Bytes, BytesMut};
+use thiserror::Error;
+
+use super::{Context, PeerStatus, Raft, Refusal, State, catchup::Feed, quorum::Members};
+use crate::command::{Command, Destination, Role};
+use crate::ids::{Index, PeerId, Term};
+use crate::node::Wake;
+use crate::subject::Subject;
+use crate::time::{Duration, Time};
+use crate::wire::{AppendEntryBuilder, AppendResponse, EntryKind};
+
+/// A member that leads.
+#[derive(Debug)]
+pub(super) struct Leader {
+    /// The first record of this leadership: what stands before it was inherited.
+    pub(super) begins: Index,
+    since: Time,
+    pub(super) peers: BTreeMap<PeerId, Progress>,
+    /// Proposals, in append entries of at most the size that is allowed; the last one is open.
+    waiting: VecDeque<AppendEntryBuilder>,
+    waiting_bytes: u64,
+    heartbeat_at: Time,
+    last_sent: Time,
+    /// The commit index that followers were last told.
+    announced: Index,
+}
+
+/// What a leader knows of one follower.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// The last record of the leader's own term that it has on disk.
+    matched: Index,
+    /// The last record of any term that it said it has.
+    known: Index,
+    heard: Option<Time>,
+    pub(super) feed: Option<Feed>,
+}
+
+/// Why a proposal was not taken; nothing of it will happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ProposeError {
+    /// Another member leads, or none, or this one does not know yet what it inherited.
+    #[error("this node does not lead the group")]
+    NotLeader,
+    /// [`Limits::proposals_waiting`](crate::limits::Limits::proposals_waiting) is reached.
+    #[error("too many bytes of proposals wait")]
+    Busy,
+}
+
+impl Leader {
+    /// Whether a quorum, this member included, was heard within `interval`.
+    pub(super) fn hears_quorum(
+        &self,
+        members: &Members,
+        me: PeerId,
+        now: Time,
+        interval: Duration,
+    ) -> bool {
+        let heard = |peer: &PeerId| {
+            let last = self.peers.get(peer).and_then(|progress| progress.heard);
+            *peer == me || now.since(last.unwrap_or(self.since)) < interval
+        };
+        members.iter().filter(heard).count() >= members.quorum()
+    }
+
+    pub(super) fn peers(&self, others: &[PeerId]) -> Vec<PeerStatus> {
+        let status = |peer: &PeerId| {
+            let progress = self.peers.get(peer);
+            PeerStatus {
+                peer: *peer,
+                last: progress.map_or(Index::ZERO, |progress| progress.known),
+                heard: progress.and_then(|progress| progress.heard),
+            }
+        };
+        others.iter().map(status).collect()
+    }
+
+    pub(super) fn deadline(&self, alone: bool) -> Option<(Time, Wake)> {
+        (!alone).then_some((self.heartbeat_at, Wake::Heartbeat))
+    }
+
+    /// The open append entry, or a new one if `bytes` more would not fit.
+    fn open(&mut self, bytes: usize, most_bytes: u64, most_entries: u16) -> &mut AppendEntryBuilder {
+        let full = self.waiting.back().is_none_or(|open| {
+            !open.is_empty() && (open.byte_len() + bytes) as u64 > most_bytes
+                || open.len() >= usize::from(most_entries)
+        });
+        if full {
+            self.waiting.push_back(AppendEntryBuilder::new());
+        }
+        let last = self.waiting.len() - 1;
+        &mut self.waiting[last]
+    }
+}
+
+impl Raft {
+    /// Takes office: the first record is the peer state, as upstream's leaders do.
+    pub(super) fn lead(&mut self, context: &mut Context<'_>) {
+        let begins = self.log.last().index.next();
+        self.state = State::Leader(Leader {
+            begins,
+            since: context.now,
+            peers: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            heartbeat_at: next_beat(context),
+            last_sent: context.now,
+            announced: self.commit,
+        });
+        self.report_role(context.out, Role::Leader);
+        let mut first = AppendEntryBuilder::new();
+        first.push(EntryKind::PeerState, &self.peer_state().to_bytes());
+        self.send_append(context, first);
+    }
+
+    /// Adds an entry to what will be sent by the next [`flush`](Self::flush): `length` bytes that
+    /// `encode` appends.
+    ///
+    /// # Errors
+    /// [`ProposeError`]; then `encode` was not called.
+    pub fn propose(
+        &mut self,
+        context: &Context<'_>,
+        kind: EntryKind,
+        length: usize,
+        encode: impl FnOnce(&mut BytesMut),
+    ) -> Result<(), ProposeError> {
+        if !self.leads() {
+            return Err(ProposeError::NotLeader);
+        }
+        let limits = context.limits;
+        let State::Leader(leader) = &mut self.state else { return Err(ProposeError::NotLeader) };
+        if leader.waiting_bytes + length as u64 > limits.proposals_waiting.get() {
+            return Err(ProposeError::Busy);
+        }
+        leader.waiting_bytes += length as u64;
+        let (bytes, entries) = (limits.append_entry_bytes.get(), limits.append_entry_entries);
+        leader.open(length, bytes, entries).push_with(kind, length, encode);
+        Ok(())
+    }
+
+    /// Sends what was proposed, as far as the pipeline has room, and tells followers of commits.
+    /// A node calls it when its events are handled, so that one append entry carries them all.
+    pub fn flush(&mut self, context: &mut Context<'_>) {
+        let most = context.limits.append_entries_in_flight as u64;
+        while let State::Leader(leader) = &mut self.state
+            && self.log.last().index.since(self.commit) < most
+            && let Some(builder) = leader.waiting.pop_front()
+        {
+            leader.waiting_bytes = match leader.waiting.is_empty() {
+                true => 0,
+                false => leader.waiting_bytes.saturating_sub(builder.byte_len() as u64),
+            };
+            self.send_append(context, builder);
+        }
+        if let State::Leader(leader) = &self.state
+            && leader.announced < self.commit
+            && leader.waiting.is_empty()
+        {
+            self.send_heartbeat(context);
+        }
+    }
+
+    fn send_append(&mut self, context: &mut Context<'_>, builder: AppendEntryBuilder) {
+        let last = self.log.last();
+        let record =
+            builder.finish(self.me, self.term, self.commit, last.term, last.index, Term::ZERO);
+        self.broadcast(context, record.clone());
+        self.log.append(self.term, record, context.out);
+    }
+
+    fn send_heartbeat(&mut self, context: &mut Context<'_>) {
+        let last = self.log.last();
+        let beat = AppendEntryBuilder::new().finish(
+            self.me,
+            self.term,
+            self.commit,
+            last.term,
+            last.index,
+            Term::ZERO,
+        );
+        self.broadcast(context, beat);
+    }
+
+    fn broadcast(&mut self, context: &mut Context<'_>, payload: Bytes) {
+        let State::Leader(leader) = &mut self.state else { return };
+        leader.last_sent = context.now;
+        leader.announced = self.commit;
+        if !self.others.is_empty() {
+            context.out.push(Command::Send {
+                to: Destination::Peers(self.others.clone()),
+                subject: self.subjects.append_entries.clone(),
+                reply: Some(self.subjects.append_replies.clone()),
+                payload,
+            });
+        }
+    }
+
+    pub(super) fn leader_deadline(&mut self, context: &mut Context<'_>) {
+        let State::Leader(leader) = &mut self.state else { return };
+        if context.now < leader.heartbeat_at {
+            return;
+        }
+        leader.heartbeat_at = next_beat(context);
+        let lost = context.timers.lost_quorum;
+        if !leader.hears_quorum(&self.members, self.me, context.now, lost) {
+            return self.follow(context, None);
+        }
+        for progress in leader.peers.values_mut() {
+            if progress.feed.as_ref().is_some_and(|feed| context.now >= feed.until) {
+                progress.feed = None;
+            }
+        }
+        if context.now.since(leader.last_sent) * 2 >= context.timers.heartbeat {
+            self.send_heartbeat(context);
+        }
+    }
+
+    pub(super) fn handle_append_response(
+        &mut self,
+        context: &mut Context<'_>,
+        from: Option<PeerId>,
+        reply: Option<Subject>,
+        payload: &Bytes,
+    ) -> Result<(), Refusal> {
+        let response = AppendResponse::decode(payload)?;
+        let peer = self.check_sender(from, Some(response.peer))?;
+        if !response.success && reply.is_none() && response.term > self.term {
+            self.adopt_term(context, response.term);
+            self.follow(context, None);
+            return Ok(());
+        }
+        let State::Leader(leader) = &mut self.state else { return Ok(()) };
+        let progress = leader.peers.entry(peer).or_default();
+        progress.heard = Some(context.now);
+        let (index, last) = (response.index, self.log.last().index);
+        if let (false, Some(inbox)) = (response.success, reply) {
+            self.start_feed(context, peer, index, inbox);
+            return Ok(());
+        }
+        if index > last {
+            return Err(Refusal::NeverSent { index, last });
+        }
+        progress.known = progress.known.max(index);
+        if response.success && response.term == self.term {
+            progress.matched = progress.matched.max(index);
+            self.advance_commit(context);
+        }
+        self.feed_progressed(context, peer, index);
+        Ok(())
+    }
+
+    /// Commits what a quorum has, if it is of this term.
+    pub(super) fn advance_commit(&mut self, _context: &mut Context<'_>) {
+        let State::Leader(leader) = &self.state else { return };
+        let matched = |peer: PeerId| match leader.peers.get(&peer) {
+            _ if peer == self.me => self.log.durable(),
+            Some(progress) => progress.matched,
+            None => Index::ZERO,
+        };
+        let agreed = self.members.agreed(matched);
+        if agreed > self.commit && self.log.term(agreed) == Some(self.term) {
+            self.commit = agreed;
+        }
+    }
+
+    /// Gives up leadership, to `to` or to the follower that has most.
+    ///
+    /// Proposals that wait are dropped; their clients hear of it.
+    ///
+    /// # Errors
+    /// [`ProposeError::NotLeader`] if there is nothing to give up.
+    pub fn step_down(
+        &mut self,
+        context: &mut Context<'_>,
+        to: Option<PeerId>,
+    ) -> Result<(), ProposeError> {
+        let State::Leader(leader) = &mut self.state else { return Err(ProposeError::NotLeader) };
+        let best = leader.peers.iter().max_by_key(|(_, progress)| progress.matched);
+        let heir = to.filter(|peer| self.others.contains(peer)).or(best.map(|(peer, _)| *peer));
+        if let Some(heir) = heir {
+            let mut transfer = AppendEntryBuilder::new();
+            transfer.push(EntryKind::LeaderTransfer, heir.as_bytes());
+            self.send_append(context, transfer);
+        }
+        self.follow(context, None);
+        Ok(())
+    }
+}
+
+/// The next moment of a grid that all groups of a node share, so that their heartbeats leave in
+/// one frame.
+fn next_beat(context: &Context<'_>) -> Time {
+    let beat = u64::try_from(context.timers.heartbeat.as_nanos()).unwrap_or(u64::MAX).max(1);
+    Time::from_nanos((context.now.as_nanos() / beat).saturating_add(1).saturating_mul(beat))
+}

@@ -1,0 +1,469 @@
+//! One group's consensus, as NATS servers speak it (NRG), with durability as an event.
+//!
+//! A leader broadcasts append entries; a follower whose log they do not join answers with a
+//! catchup inbox, which the leader feeds from its log or starts with a snapshot. Votes, terms and
+//! messages are those of the Raft paper in NRG's formats; what differs from upstream is listed in
+//! `docs/decisions.md`.
+//!
+//! The rooms: `log` knows the terms, `quorum` counts, `held` keeps back what is not durable;
+//! `opening` starts from a disk, `election` decides who leads, `follower` takes entries in,
+//! `leader` hands them out, `catchup` feeds one follower that lags, `snapshot` replaces logs.
+
+mod catchup;
+mod election;
+mod follower;
+mod held;
+mod leader;
+mod log;
+mod opening;
+mod quorum;
+mod snapshot;
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use crate::command::{Command, Destination, LogChange, Report, Role};
+use crate::config::GroupConfig;
+use crate::event::{Failure, TermAndVote};
+use crate::ids::{GroupId, GroupName, Index, LoadId, PeerId, Term, WriteId};
+use crate::limits::{Limits, Timers};
+use crate::node::Wake;
+use crate::outbox::Outbox;
+use crate::random::Random;
+use crate::subject::{self, Subject};
+use crate::time::Time;
+use crate::wire::{AppendEntry, WireError};
+
+use election::Candidate;
+use follower::Follower;
+use held::Held;
+use leader::Leader;
+use log::Log;
+use opening::Opening;
+
+pub use leader::ProposeError;
+pub use log::Position;
+pub use quorum::Members;
+pub use snapshot::Installed;
+
+/// What a group may use while it handles one event.
+#[derive(Debug)]
+pub struct Context<'a> {
+    /// The time of the event.
+    pub now: Time,
+    /// The bounds of the node.
+    pub limits: &'a Limits,
+    /// The intervals of the node.
+    pub timers: &'a Timers,
+    /// The node's randomness.
+    pub random: &'a mut Random,
+    /// Where commands go.
+    pub out: &'a mut Outbox,
+}
+
+/// Tells whether a snapshot's data could be installed, before anything is replaced by it.
+pub type SnapshotCheck = fn(&Bytes, &Limits) -> Result<(), WireError>;
+
+/// One member's part in one group.
+#[derive(Debug)]
+pub struct Raft {
+    group: GroupId,
+    name: GroupName,
+    me: PeerId,
+    members: Members,
+    /// All members but this one: who gets an append entry.
+    others: Arc<[PeerId]>,
+    subjects: Subjects,
+    check_snapshot: SnapshotCheck,
+    term: Term,
+    vote: Option<PeerId>,
+    /// The newest write of term and vote.
+    term_written: WriteId,
+    log: Log,
+    /// The newest durable snapshot, or the one that is being written.
+    snapshot: Option<snapshot::Snapshot>,
+    installing: Option<snapshot::Installing>,
+    installed: Option<Installed>,
+    commit: Index,
+    /// The last committed record that the machine was handed.
+    applied: Index,
+    /// A load for the machine that is under way.
+    applying: Option<LoadId>,
+    loads: BTreeMap<LoadId, catchup::Load>,
+    held: Held,
+    /// Whether the machine has all that a leader must have.
+    may_lead: bool,
+    state: State,
+}
+
+/// What a member is doing, with what it needs for that.
+#[derive(Debug)]
+enum State {
+    /// Reads its disk.
+    Opening(Opening),
+    /// Can be trusted with nothing: it neither votes, acknowledges nor leads.
+    Aside(String),
+    /// Follows a leader, or waits for one.
+    Follower(Follower),
+    /// Asks for votes.
+    Candidate(Candidate),
+    /// Leads.
+    Leader(Leader),
+}
+
+/// The subjects of one group, made once.
+#[derive(Debug)]
+struct Subjects {
+    append_entries: Subject,
+    votes: Subject,
+    append_replies: Subject,
+    vote_replies: Subject,
+}
+
+/// A record that a quorum has on disk, for the machine to apply.
+#[derive(Clone, Debug)]
+pub struct Committed {
+    /// Its place in the log.
+    pub index: Index,
+    /// Its decoded form.
+    pub entry: AppendEntry,
+    /// Its bytes, which the entries share.
+    pub record: Bytes,
+}
+
+/// How a group stands, for people and tests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Status {
+    /// The role; none while the disk is being read or the group stands aside.
+    pub role: Option<Role>,
+    /// Why the group stands aside, if it does.
+    pub aside: Option<String>,
+    /// The newest term.
+    pub term: Term,
+    /// Who leads, as far as is known.
+    pub leader: Option<PeerId>,
+    /// The last record of the log.
+    pub last: Position,
+    /// The last record that is on disk.
+    pub durable: Index,
+    /// The first record that was not compacted.
+    pub first: Index,
+    /// The last record that a quorum has.
+    pub commit: Index,
+    /// The last record that the machine was handed.
+    pub applied: Index,
+    /// Whether a catchup of the log is under way here.
+    pub catching_up: bool,
+    /// The other members, as a leader sees them.
+    pub peers: Vec<PeerStatus>,
+}
+
+/// Another member, as a leader sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// Who.
+    pub peer: PeerId,
+    /// The last record that it is known to have on disk.
+    pub last: Index,
+    /// When it was last heard; none if never in this leadership.
+    pub heard: Option<Time>,
+}
+
+impl Raft {
+    /// A member that waits for its disk to be opened.
+    pub fn new(
+        group: GroupId,
+        config: &GroupConfig,
+        me: PeerId,
+        check_snapshot: SnapshotCheck,
+        context: &mut Context<'_>,
+    ) -> Self {
+        let members = Members::new(config.members.iter().map(|name| PeerId::from_name(name)));
+        let subjects = Subjects::new(&config.name, context.random);
+        let mut raft = Self {
+            group,
+            name: config.name.clone(),
+            me,
+            others: Arc::from([]),
+            members,
+            subjects,
+            check_snapshot,
+            term: Term::ZERO,
+            vote: None,
+            term_written: WriteId::ZERO,
+            log: Log::new(group, Position::default(), context.limits.log_cache.get()),
+            snapshot: None,
+            installing: None,
+            installed: None,
+            commit: Index::ZERO,
+            applied: Index::ZERO,
+            applying: None,
+            loads: BTreeMap::new(),
+            held: Held::default(),
+            may_lead: true,
+            state: State::Opening(Opening::default()),
+        };
+        raft.members_changed();
+        raft
+    }
+
+    /// A message reached one of the group's subjects.
+    pub fn handle_message(
+        &mut self,
+        context: &mut Context<'_>,
+        from: Option<PeerId>,
+        subject: &Subject,
+        reply: Option<Subject>,
+        payload: &Bytes,
+    ) {
+        if matches!(self.state, State::Opening(_) | State::Aside(_)) {
+            return;
+        }
+        let handled = if *subject == self.subjects.append_entries {
+            self.handle_append_entry(context, from, reply, payload)
+        } else if *subject == self.subjects.append_replies {
+            self.handle_append_response(context, from, reply, payload)
+        } else if *subject == self.subjects.votes {
+            self.handle_vote_request(context, from, reply, payload)
+        } else if *subject == self.subjects.vote_replies {
+            self.handle_vote_response(context, from, payload)
+        } else {
+            self.handle_catchup_entry(context, subject, reply, payload)
+        };
+        if let Err(refusal) = handled {
+            let why = alloc::format!("{subject}: {refusal}");
+            context.out.report(self.group, Report::Refused { from, why });
+        }
+    }
+
+    /// Every log write up to this one is on disk.
+    pub fn handle_written(&mut self, context: &mut Context<'_>, through: WriteId) {
+        self.log.written(through);
+        self.held.written(through, context.out);
+        self.snapshot_written(context, through);
+        match &self.state {
+            State::Follower(_) => self.acknowledge(context),
+            State::Candidate(_) => self.count_votes(context, Some(through)),
+            State::Leader(_) => self.advance_commit(context),
+            State::Opening(_) | State::Aside(_) => {}
+        }
+    }
+
+    /// A write of the group's log or store failed: nothing may rest on it.
+    pub fn handle_failure(&mut self, context: &mut Context<'_>, failure: &Failure) {
+        self.stand_aside(context, alloc::format!("a write failed: {failure}"));
+    }
+
+    /// The moment of [`deadline`](Self::deadline) has come, or passed.
+    pub fn handle_deadline(&mut self, context: &mut Context<'_>) {
+        match &self.state {
+            State::Follower(_) => self.follower_deadline(context),
+            State::Candidate(candidate) if context.now >= candidate.until => self.campaign(context),
+            State::Leader(_) => self.leader_deadline(context),
+            _ => {}
+        }
+    }
+
+    /// When the group wants to be woken, and why.
+    pub fn deadline(&self) -> Option<(Time, Wake)> {
+        match &self.state {
+            State::Opening(_) | State::Aside(_) => None,
+            State::Follower(follower) => Some(follower.deadline()),
+            State::Candidate(candidate) => Some((candidate.until, Wake::Election)),
+            State::Leader(leader) => leader.deadline(self.others.is_empty()),
+        }
+    }
+
+    /// Tells the group whether its machine has all that a leader must have. A member whose
+    /// stream is being caught up votes, but does not campaign (upstream defect 7040).
+    pub fn set_may_lead(&mut self, may_lead: bool) {
+        self.may_lead = may_lead;
+    }
+
+    /// Whether this member leads and has applied all that earlier leaders committed: from then on
+    /// it may take proposals from clients.
+    pub fn leads(&self) -> bool {
+        matches!(&self.state, State::Leader(leader) if self.applied >= leader.begins)
+    }
+
+    /// The term of this member's leadership, if it leads.
+    pub fn leadership(&self) -> Option<Term> {
+        self.leads().then_some(self.term)
+    }
+
+    /// The next record that a quorum has and this disk has, once. `None` also while it is being
+    /// loaded from disk.
+    pub fn next_committed(&mut self, context: &mut Context<'_>) -> Option<Committed> {
+        if self.installing.is_some() || self.installed.is_some() || self.applying.is_some() {
+            return None;
+        }
+        let index = self.applied.next();
+        if index > self.commit.min(self.log.durable()) {
+            return None;
+        }
+        let Some(record) = self.log.record(index).cloned() else {
+            self.load_for_machine(context, index);
+            return None;
+        };
+        match AppendEntry::decode(&record) {
+            Ok(entry) => {
+                self.applied = index;
+                self.apply_membership(&entry, context.limits);
+                Some(Committed { index, entry, record })
+            }
+            Err(error) => {
+                self.stand_aside(context, alloc::format!("log record {index}: {error}"));
+                None
+            }
+        }
+    }
+
+    /// The group's name on the wire.
+    pub const fn name(&self) -> &GroupName {
+        &self.name
+    }
+
+    /// Who leads, as far as is known.
+    pub fn leader(&self) -> Option<PeerId> {
+        match &self.state {
+            State::Follower(follower) => follower.leader,
+            State::Leader(_) => Some(self.me),
+            _ => None,
+        }
+    }
+
+    /// The members of the group.
+    pub const fn members(&self) -> &Members {
+        &self.members
+    }
+
+    /// The last record that the machine was handed, and its term.
+    pub fn applied(&self) -> Position {
+        let term = self.log.term(self.applied).unwrap_or(self.log.base().term);
+        Position { index: self.applied, term }
+    }
+
+    /// Bytes of log that a snapshot would free.
+    pub const fn log_bytes(&self) -> u64 {
+        self.log.appended()
+    }
+
+    /// How the group stands.
+    pub fn status(&self) -> Status {
+        let role = match &self.state {
+            State::Opening(_) | State::Aside(_) => None,
+            State::Follower(_) => Some(Role::Follower),
+            State::Candidate(_) => Some(Role::Candidate),
+            State::Leader(_) => Some(Role::Leader),
+        };
+        Status {
+            role,
+            aside: match &self.state {
+                State::Aside(why) => Some(why.clone()),
+                _ => None,
+            },
+            term: self.term,
+            leader: self.leader(),
+            last: self.log.last(),
+            durable: self.log.durable(),
+            first: self.log.first(),
+            commit: self.commit,
+            applied: self.applied,
+            catching_up: matches!(&self.state, State::Follower(f) if f.catching_up()),
+            peers: match &self.state {
+                State::Leader(leader) => leader.peers(&self.others),
+                _ => Vec::new(),
+            },
+        }
+    }
+
+    fn stand_aside(&mut self, context: &mut Context<'_>, why: String) {
+        self.held.clear();
+        self.loads.clear();
+        context.out.report(self.group, Report::StoodAside(why.clone()));
+        self.state = State::Aside(why);
+    }
+
+    /// Takes a newer term on, without a vote in it.
+    fn adopt_term(&mut self, context: &mut Context<'_>, term: Term) {
+        assert!(term > self.term, "a term never goes back: {term} after {}", self.term);
+        self.term = term;
+        self.vote = None;
+        self.write_term_and_vote(context.out);
+    }
+
+    fn write_term_and_vote(&mut self, out: &mut Outbox) -> WriteId {
+        let slot = TermAndVote { term: self.term, vote: self.vote };
+        self.term_written = out.write(self.group, LogChange::TermAndVote(slot));
+        self.term_written
+    }
+
+    fn members_changed(&mut self) {
+        self.others = self.members.iter().filter(|peer| *peer != self.me).collect();
+    }
+
+    fn report_role(&self, out: &mut Outbox, role: Role) {
+        out.report(self.group, Report::Role { role, term: self.term, leader: self.leader() });
+    }
+}
+
+/// A message to one peer.
+fn send_to(peer: PeerId, subject: Subject, reply: Option<Subject>, payload: Bytes) -> Command {
+    Command::Send { to: Destination::Peers(Arc::from([peer])), subject, reply, payload }
+}
+
+impl Subjects {
+    fn new(group: &GroupName, random: &mut Random) -> Self {
+        Self {
+            append_entries: subject::append_entries(group),
+            votes: subject::votes(group),
+            append_replies: subject::raft_reply(random),
+            vote_replies: subject::raft_reply(random),
+        }
+    }
+
+    fn subscribe(&self, group: GroupId, out: &mut Outbox) {
+        for subject in [&self.append_entries, &self.votes, &self.append_replies, &self.vote_replies]
+        {
+            out.subscribe(group, subject.clone());
+        }
+    }
+}
+
+/// Why a message of a peer was dropped.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+enum Refusal {
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    #[error("{0} is not a member")]
+    NotAMember(PeerId),
+    #[error("it names {claimed} as its sender")]
+    NotTheSender { claimed: PeerId },
+    #[error("it names nobody as its sender")]
+    Nobody,
+    #[error("{0} claims to lead in a term that this node leads in")]
+    SecondLeader(PeerId),
+    #[error("it acknowledges record {index}, but the log ends at {last}")]
+    NeverSent { index: Index, last: Index },
+    #[error("its snapshot covers {index}, which is committed here already")]
+    OldSnapshot { index: Index },
+}
+
+impl Raft {
+    /// That a message may be who it says it is from: a member, and whom the transport knows.
+    fn check_sender(&self, from: Option<PeerId>, claimed: Option<PeerId>) -> Result<PeerId, Refusal> {
+        let claimed = claimed.ok_or(Refusal::Nobody)?;
+        if from.is_some_and(|from| from != claimed) {
+            return Err(Refusal::NotTheSender { claimed });
+        }
+        if !self.members.contains(&claimed) {
+            return Err(Refusal::NotAMember(claimed));
+        }
+        Ok(claimed)
+    }
+}
