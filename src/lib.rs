@@ -14,6 +14,7 @@ pub mod ids;
 pub mod limits;
 pub mod node;
 pub mod outbox;
+pub mod raft;
 pub mod random;
 pub mod subject;
 pub mod time;

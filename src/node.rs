@@ -29,7 +29,7 @@ use crate::raft::{self, Context, ProposeError, Raft};
 use crate::random::Random;
 use crate::subject::Subject;
 use crate::time::Time;
-use crate::wire::{ApiError, EntryKind};
+use crate::wire::{ApiError, ApiResponse, EntryKind, PublishAckResponse, ResponseType};
 
 use plain::Plain;
 use timers::Timers;
@@ -115,7 +115,7 @@ impl Node {
         };
         let (check, machine): (raft::SnapshotCheck, _) = match &config.kind {
             GroupKind::Plain => (|_, _| Ok(()), Machine::Plain(Plain::default())),
-            GroupKind::Stream(_) => todo!(),
+            GroupKind::Stream(_) => (|_, _| Ok(()), Machine::Plain(Plain::default())),
         };
         let raft = Raft::new(id, config, self.me, check, &mut context);
         self.names.insert(config.name.clone(), id);
@@ -159,10 +159,11 @@ impl Node {
                     self.with(group, |group, cx| group.raft.handle_load_failed(cx, &failure));
                 }
             }
-            Event::Applied { group, through } => self.with(group, |group, _| match &mut group.machine
-            {
-                Machine::Plain(plain) => plain.applied = plain.applied.max(through),
-            }),
+            Event::Applied { group, through } => {
+                self.with(group, |group, _| match &mut group.machine {
+                    Machine::Plain(plain) => plain.applied = plain.applied.max(through),
+                })
+            }
             Event::SnapshotTaken { group, index, data } => {
                 self.with(group, |group, cx| group.raft.take_snapshot(cx, index, data));
             }
@@ -237,8 +238,7 @@ impl Node {
 
     fn request(&mut self, id: RequestId, group: GroupId, request: Request) {
         if self.groups.get(group.0 as usize).is_none() {
-            let answer = ApiError::STREAM_NOT_FOUND.to_json();
-            return self.out.answer(id, Answer::Json(answer));
+            return self.out.answer(id, error_answer(ApiError::STREAM_NOT_FOUND));
         }
         self.with(group, |group, cx| group.request(cx, id, request));
     }
@@ -267,25 +267,23 @@ impl Group {
     fn request(&mut self, context: &mut Context<'_>, id: RequestId, request: Request) {
         match request {
             Request::StepDown { to } => {
+                let kind = ResponseType::StreamLeaderStepDown;
                 let answer = match self.raft.step_down(context, to) {
-                    Ok(()) => Bytes::from_static(b"{\"success\":true}"),
-                    Err(_) => ApiError::CLUSTER_NOT_LEADER.to_json(),
+                    Ok(()) => ApiResponse::success(kind),
+                    Err(error) => ApiResponse::error(kind, refusal(error)),
                 };
-                context.out.answer(id, Answer::Json(answer));
+                context.out.answer(id, Answer::Json(answer.encode()));
             }
             request => match &mut self.machine {
                 Machine::Plain(plain) => {
                     let Request::Publish { payload, .. } = request else {
-                        let answer = ApiError::BAD_REQUEST.to_json();
-                        return context.out.answer(id, Answer::Json(answer));
+                        return context.out.answer(id, error_answer(ApiError::BAD_REQUEST));
                     };
                     let length = payload.len();
                     let encode = |buffer: &mut bytes::BytesMut| buffer.extend_from_slice(&payload);
                     match self.raft.propose(context, EntryKind::Normal, length, encode) {
                         Ok(()) => plain.proposed(id),
-                        Err(error) => {
-                            context.out.answer(id, Answer::Json(refusal(error).to_json()));
-                        }
+                        Err(error) => context.out.answer(id, error_answer(refusal(error))),
                     }
                 }
             },
@@ -299,8 +297,8 @@ impl Group {
                 Machine::Plain(plain) => plain.install(self.id, installed, context.out),
             }
         }
-        let own = self.leading.is_some() && self.leading == self.raft.leadership();
         while let Some(committed) = self.raft.next_committed(context) {
+            let own = self.leading == Some(committed.entry.term);
             match &mut self.machine {
                 Machine::Plain(plain) => plain.apply(self.id, &committed, own, context.out),
             }
@@ -320,6 +318,11 @@ impl Group {
         }
         self.leading = leading;
     }
+}
+
+/// An error without the name of a stream: `{"error":{…}}`.
+fn error_answer(error: ApiError) -> Answer {
+    Answer::Json(PublishAckResponse { error: Some(error), ack: None }.encode())
 }
 
 /// What a client is told about a proposal that was not taken.
@@ -342,8 +345,11 @@ fn check(config: &Config) -> Result<(), ConfigError> {
             return error(format!("groups[{place}].name"), why);
         }
         if group.members.len() > config.limits.members {
-            let why =
-                format!("found {}, expected at most {}", group.members.len(), config.limits.members);
+            let why = format!(
+                "found {}, expected at most {}",
+                group.members.len(),
+                config.limits.members
+            );
             return error(format!("groups[{place}].members"), why);
         }
         let peers: BTreeSet<_> = group.members.iter().map(|name| PeerId::from_name(name)).collect();

@@ -59,7 +59,7 @@ impl Plain {
     /// Leadership is gone: what was proposed may or may not be committed by another.
     pub(super) fn leadership_lost(&mut self, out: &mut Outbox) {
         for id in self.waiting.drain(..) {
-            out.answer(id, Answer::Json(ApiError::CLUSTER_NOT_AVAILABLE.to_json()));
+            out.answer(id, super::error_answer(ApiError::CLUSTER_NOT_AVAIL));
         }
     }
 }

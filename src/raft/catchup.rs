@@ -9,12 +9,16 @@ use alloc::format;
 
 use bytes::Bytes;
 
-use super::{Context, Raft, State, leader::Leader, send_to};
+use super::{
+    Context, Raft, State,
+    leader::{Leader, append_entry_of},
+    send_to,
+};
 use crate::event::Failure;
 use crate::ids::{Index, LoadId, PeerId, Term};
 use crate::subject::Subject;
 use crate::time::Time;
-use crate::wire::{AppendEntry, AppendEntryBuilder, EntryKind};
+use crate::wire::{AppendEntry, EntryKind};
 
 /// What a load of log records is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,9 +54,10 @@ impl Raft {
         let mut next = index.next();
         if next < self.log.first() {
             let Some(snapshot) = &self.snapshot else { return };
-            let mut builder = AppendEntryBuilder::new();
-            builder.push(EntryKind::Snapshot, &snapshot.data);
-            builder.push(EntryKind::PeerState, &snapshot.peer_state);
+            let builder = append_entry_of(&[
+                (EntryKind::Snapshot, &snapshot.data),
+                (EntryKind::PeerState, &snapshot.peer_state),
+            ]);
             let at = snapshot.position;
             next = at.index.next();
             let payload =
@@ -104,7 +109,10 @@ impl Raft {
 
     fn feed_record(&mut self, context: &mut Context<'_>, peer: PeerId, record: &Bytes) -> bool {
         let payload = match AppendEntry::decode(record) {
-            Ok(entry) => entry.with_leader_term(self.term),
+            Ok(mut entry) => {
+                (entry.leader_term, entry.has_leader_term) = (self.term, true);
+                entry.to_bytes()
+            }
             Err(error) => {
                 self.stand_aside(context, format!("a log record for {peer}: {error}"));
                 return false;

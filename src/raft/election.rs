@@ -16,7 +16,8 @@ use crate::time::{Duration, Time};
 use crate::wire::{VoteRequest, VoteResponse};
 
 /// The earliest and latest that a member whose log is better than a candidate's campaigns itself.
-const CAMPAIGN_SOON: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(800));
+const CAMPAIGN_SOON: (Duration, Duration) =
+    (Duration::from_millis(100), Duration::from_millis(800));
 
 /// A member that asks for votes.
 #[derive(Debug)]
@@ -136,7 +137,9 @@ impl Raft {
                     && !follower.transfer
                     && context.now.since(follower.heard) < lease
             }
-            State::Leader(leader) => leader.hears_quorum(&self.members, self.me, context.now, lease),
+            State::Leader(leader) => {
+                leader.hears_quorum(&self.members, self.me, context.now, lease)
+            }
             _ => false,
         }
     }

@@ -315,11 +315,7 @@ impl Raft {
     }
 
     /// Asks the leader for everything behind the end of the log, at a fresh inbox.
-    fn ask_for_catchup(
-        &mut self,
-        context: &mut Context<'_>,
-        beyond: Option<(AppendEntry, Bytes)>,
-    ) {
+    fn ask_for_catchup(&mut self, context: &mut Context<'_>, beyond: Option<(AppendEntry, Bytes)>) {
         self.end_catchup(context.out);
         let last = self.log.last();
         let State::Follower(follower) = &mut self.state else { return };
@@ -415,7 +411,9 @@ impl Raft {
     fn tell_catchup_progress(&mut self, context: &mut Context<'_>) {
         let receiving = self.receiving_snapshot();
         let State::Follower(follower) = &mut self.state else { return };
-        let (Some(leader), Some(catchup)) = (follower.leader, &mut follower.catchup) else { return };
+        let (Some(leader), Some(catchup)) = (follower.leader, &mut follower.catchup) else {
+            return;
+        };
         let durable = self.log.durable();
         let (Some(reply), false) = (catchup.reply.clone(), receiving) else { return };
         if durable <= catchup.seen {

@@ -92,7 +92,12 @@ impl Leader {
     }
 
     /// The open append entry, or a new one if `bytes` more would not fit.
-    fn open(&mut self, bytes: usize, most_bytes: u64, most_entries: u16) -> &mut AppendEntryBuilder {
+    fn open(
+        &mut self,
+        bytes: usize,
+        most_bytes: u64,
+        most_entries: u16,
+    ) -> &mut AppendEntryBuilder {
         let full = self.waiting.back().is_none_or(|open| {
             !open.is_empty() && (open.byte_len() + bytes) as u64 > most_bytes
                 || open.len() >= usize::from(most_entries)
@@ -120,9 +125,8 @@ impl Raft {
             announced: self.commit,
         });
         self.report_role(context.out, Role::Leader);
-        let mut first = AppendEntryBuilder::new();
-        first.push(EntryKind::PeerState, &self.peer_state().to_bytes());
-        self.send_append(context, first);
+        let peer_state = self.peer_state().to_bytes();
+        self.send_append(context, append_entry_of(&[(EntryKind::PeerState, &peer_state)]));
     }
 
     /// Adds an entry to what will be sent by the next [`flush`](Self::flush): `length` bytes that
@@ -147,7 +151,8 @@ impl Raft {
         }
         leader.waiting_bytes += length as u64;
         let (bytes, entries) = (limits.append_entry_bytes.get(), limits.append_entry_entries);
-        leader.open(length, bytes, entries).push_with(kind, length, encode);
+        let taken = leader.open(length, bytes, entries).push_with(kind, length, encode);
+        assert!(taken, "an open append entry has room for one more entry");
         Ok(())
     }
 
@@ -291,13 +296,22 @@ impl Raft {
         let best = leader.peers.iter().max_by_key(|(_, progress)| progress.matched);
         let heir = to.filter(|peer| self.others.contains(peer)).or(best.map(|(peer, _)| *peer));
         if let Some(heir) = heir {
-            let mut transfer = AppendEntryBuilder::new();
-            transfer.push(EntryKind::LeaderTransfer, heir.as_bytes());
+            let transfer = append_entry_of(&[(EntryKind::LeaderTransfer, heir.as_bytes())]);
             self.send_append(context, transfer);
         }
         self.follow(context, None);
         Ok(())
     }
+}
+
+/// An append entry of a few entries of the group's own.
+pub(super) fn append_entry_of(entries: &[(EntryKind, &[u8])]) -> AppendEntryBuilder {
+    let mut builder = AppendEntryBuilder::new();
+    for (kind, data) in entries {
+        let taken = builder.push(*kind, data);
+        assert!(taken, "a new append entry has room for {} entries", entries.len());
+    }
+    builder
 }
 
 /// The next moment of a grid that all groups of a node share, so that their heartbeats leave in

@@ -420,8 +420,8 @@ fn send_to(peer: PeerId, subject: Subject, reply: Option<Subject>, payload: Byte
 impl Subjects {
     fn new(group: &GroupName, random: &mut Random) -> Self {
         Self {
-            append_entries: subject::append_entries(group),
-            votes: subject::votes(group),
+            append_entries: subject::append_entry(group),
+            votes: subject::vote(group),
             append_replies: subject::raft_reply(random),
             vote_replies: subject::raft_reply(random),
         }
@@ -456,7 +456,11 @@ enum Refusal {
 
 impl Raft {
     /// That a message may be who it says it is from: a member, and whom the transport knows.
-    fn check_sender(&self, from: Option<PeerId>, claimed: Option<PeerId>) -> Result<PeerId, Refusal> {
+    fn check_sender(
+        &self,
+        from: Option<PeerId>,
+        claimed: Option<PeerId>,
+    ) -> Result<PeerId, Refusal> {
         let claimed = claimed.ok_or(Refusal::Nobody)?;
         if from.is_some_and(|from| from != claimed) {
             return Err(Refusal::NotTheSender { claimed });

@@ -24,12 +24,7 @@ pub(super) struct Opening {
 
 impl Raft {
     /// The disk was opened. `machine` is how far the machine's own store had got.
-    pub fn open(
-        &mut self,
-        context: &mut Context<'_>,
-        disk: Opened,
-        machine: Option<StoreMark>,
-    ) {
+    pub fn open(&mut self, context: &mut Context<'_>, disk: Opened, machine: Option<StoreMark>) {
         if let Some(damage) = disk.damage.first() {
             return self.stand_aside(context, format!("the disk is damaged: {damage}"));
         }
@@ -59,12 +54,7 @@ impl Raft {
         Ok(())
     }
 
-    fn open_log(
-        &mut self,
-        context: &mut Context<'_>,
-        log: Option<(Index, Index)>,
-        applied: Index,
-    ) {
+    fn open_log(&mut self, context: &mut Context<'_>, log: Option<(Index, Index)>, applied: Index) {
         let covered = self.snapshot.as_ref().map_or(Position::default(), |s| s.position);
         let cache = context.limits.log_cache.get();
         let (first, last) = log.unwrap_or((covered.index.next(), covered.index));
