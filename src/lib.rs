@@ -18,4 +18,5 @@ pub mod raft;
 pub mod random;
 pub mod subject;
 pub mod time;
+pub mod trace;
 pub mod wire;

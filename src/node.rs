@@ -338,6 +338,19 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     if config.name.is_empty() {
         return error("name".into(), "found nothing, expected a server name".into());
     }
+    let timers = &config.timers;
+    for (field, interval) in [
+        ("timers.election_min", timers.election_min),
+        ("timers.heartbeat", timers.heartbeat),
+        ("timers.log_catchup_stall", timers.log_catchup_stall),
+        ("timers.catchup_start", timers.catchup_start),
+        ("timers.catchup_silence", timers.catchup_silence),
+        ("timers.catchup_retry", timers.catchup_retry),
+    ] {
+        if interval.is_zero() {
+            return error(field.into(), "found zero, expected a time to wait".into());
+        }
+    }
     let mut names = BTreeSet::new();
     for (place, group) in config.groups.iter().enumerate() {
         if !names.insert(&group.name) {

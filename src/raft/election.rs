@@ -188,7 +188,12 @@ impl Raft {
     pub(super) fn follow(&mut self, context: &mut Context<'_>, leader: Option<PeerId>) {
         self.end_catchup(context.out);
         let timers = context.timers;
-        let timeout = context.random.duration(timers.election_min..timers.election_max);
+        let alone = self.others.is_empty() && self.members.contains(&self.me);
+        let timeout = match alone && self.may_lead {
+            // Nobody else could lead, so there is nobody to wait for.
+            true => Duration::ZERO,
+            false => context.random.duration(timers.election_min..timers.election_max),
+        };
         self.state = State::Follower(Follower::new(leader, context.now, timeout));
         self.report_role(context.out, Role::Follower);
     }
