@@ -1,0 +1,429 @@
+//! The bodies of all streams' messages, in one database, as blocks.
+//!
+//! A block is written in one piece, as it came; in memory it is a few numbers. A removed message
+//! is a bit beside its block, and a block with less than half of its messages left is written
+//! anew. Every change and its mark are one batch: both are there after a crash, or neither.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use fjall::OwnedWriteBatch;
+use jetwake::command::StoreChange;
+use jetwake::event::{Damage, Failure, StoreMark, StoredMessage};
+use jetwake::ids::{ByteCount, GroupName, Index, Sequence, Term};
+
+use super::block::{BadPlace, Block, Table, cut};
+use super::engine::{Engine, seal, unseal};
+use super::failure::{damage, into_damage};
+use super::removed::Removed;
+
+/// Blocks written anew in one change; what is left waits for the next removal.
+const REWRITES: usize = 32;
+/// Damages named for one group; more of them help nobody.
+const DAMAGES: usize = 16;
+/// First byte of the keys of small values.
+const MARK: u8 = b'm';
+const REMOVED: u8 = b'r';
+const TABLE: u8 = b't';
+
+/// All stores of a node.
+pub(super) struct Stores {
+    engine: Engine,
+    stores: Vec<Store>,
+    /// The block read last: small reads in a row take it apart.
+    recent: Option<(usize, Sequence, Arc<Block>)>,
+    unsynced: bool,
+}
+
+/// One stream's store.
+struct Store {
+    number: u32,
+    name: GroupName,
+    /// Blocks by their first sequence.
+    blocks: BTreeMap<Sequence, Summary>,
+    /// The last message that was added.
+    last: Sequence,
+}
+
+/// What is kept in memory of a block.
+struct Summary {
+    last: Sequence,
+    count: u32,
+    removed: Removed,
+}
+
+impl Summary {
+    fn of(block: &Block) -> Self {
+        let last = block.places.last().map_or(Sequence::ZERO, |place| place.sequence);
+        Self { last, count: block.places.len() as u32, removed: Removed::default() }
+    }
+
+    fn live(&self) -> u32 {
+        self.count.saturating_sub(self.removed.count())
+    }
+}
+
+impl Stores {
+    /// Opens the database; each group comes with its number on this disk.
+    pub(super) fn open(folder: PathBuf, groups: &[(u32, GroupName)]) -> Result<Self, Failure> {
+        let engine = Engine::open(&folder)?;
+        let store = |(number, name): &(u32, GroupName)| Store {
+            number: *number,
+            name: name.clone(),
+            blocks: BTreeMap::new(),
+            last: Sequence::ZERO,
+        };
+        Ok(Self {
+            engine,
+            stores: groups.iter().map(store).collect(),
+            recent: None,
+            unsynced: false,
+        })
+    }
+
+    /// Reads the mark and the tables of a group, and says what is wrong with them.
+    pub(super) fn check(&mut self, group: usize) -> (Option<StoreMark>, Vec<Damage>) {
+        let mut found = Vec::new();
+        let mark = self.read_mark(group).unwrap_or_else(|failure| {
+            found.push(into_damage(failure));
+            None
+        });
+        if let Err(failure) = self.read_tables(group, &mut found) {
+            found.push(into_damage(failure));
+        }
+        (mark, found)
+    }
+
+    fn read_mark(&self, group: usize) -> Result<Option<StoreMark>, Failure> {
+        let key = mark_key(self.stores[group].number);
+        let Some(value) = self.engine.get(&self.engine.small, &key)? else { return Ok(None) };
+        let mark = unseal(&key, &value).and_then(|body| decode_mark(&body));
+        mark.map(Some).ok_or_else(|| self.broken(group, "its mark: wrong checksum"))
+    }
+
+    fn read_tables(&mut self, group: usize, found: &mut Vec<Damage>) -> Result<(), Failure> {
+        let mut blocks = BTreeMap::new();
+        for entry in self.all(group, TABLE) {
+            let (first, key, value) = entry?;
+            if let Some(table) = Table::decode(&key, first, &value) {
+                let last = table.places.last().map_or(first, |place| place.sequence);
+                let count = table.places.len() as u32;
+                blocks.insert(first, Summary { last, count, removed: Removed::default() });
+            } else if found.len() < DAMAGES {
+                let what = format!("the table of messages from {first}: wrong checksum");
+                found.push(into_damage(self.broken(group, &what)));
+            }
+        }
+        for entry in self.all(group, REMOVED) {
+            let (first, key, value) = entry?;
+            let Some(block) = blocks.get_mut(&first) else { continue };
+            let removed = unseal(&key, &value).and_then(|body| Removed::decode(&body, block.count));
+            if let Some(removed) = removed {
+                block.removed = removed;
+            } else if found.len() < DAMAGES {
+                let what = format!("the removals among messages from {first}: wrong checksum");
+                found.push(into_damage(self.broken(group, &what)));
+            }
+        }
+        let store = &mut self.stores[group];
+        store.last = blocks.values().map(|block| block.last).max().unwrap_or_default();
+        store.blocks = blocks;
+        Ok(())
+    }
+
+    /// The group's small values of one kind.
+    fn all(
+        &self,
+        group: usize,
+        kind: u8,
+    ) -> impl Iterator<Item = Result<(Sequence, Bytes, Bytes), Failure>> {
+        let number = self.stores[group].number;
+        let (from, to) =
+            (small_key(kind, number, Sequence::ZERO), small_key(kind, number, Sequence::MAX));
+        let entries: Vec<_> = self.engine.range(&self.engine.small, &from[..]..=&to[..]).collect();
+        entries.into_iter().map(|entry| {
+            let (key, value) = entry?;
+            let first = key.last_chunk().map_or(0, |first| u64::from_be_bytes(*first));
+            Ok((Sequence::new(first), key, value))
+        })
+    }
+
+    /// Performs a change and moves the mark, in one piece.
+    pub(super) fn apply(
+        &mut self,
+        group: usize,
+        change: StoreChange,
+        mark: &StoreMark,
+    ) -> Result<(), Failure> {
+        let mut batch = self.engine.batch();
+        match change {
+            StoreChange::Messages { block, places } => {
+                let blocks = cut(&block, &places, self.stores[group].last)
+                    .map_err(|BadPlace(what)| self.refused(group, &what))?;
+                for block in blocks {
+                    self.add(group, &block, &mut batch);
+                }
+            }
+            StoreChange::Remove(ranges) => self.remove(group, &ranges, &mut batch)?,
+            StoreChange::Clear => {
+                for first in std::mem::take(&mut self.stores[group].blocks).into_keys() {
+                    self.drop_block(group, first, &mut batch);
+                }
+                self.stores[group].last = Sequence::ZERO;
+                self.recent = None;
+            }
+            StoreChange::Mark => {}
+            other => {
+                let what = format!("a change that this disk does not know: {other:?}");
+                return Err(self.refused(group, &what));
+            }
+        }
+        let key = mark_key(self.stores[group].number);
+        batch.insert(&self.engine.small, key, encode_mark(&key, mark));
+        self.unsynced = true;
+        self.engine.commit(batch)
+    }
+
+    fn add(&mut self, group: usize, block: &Block, batch: &mut OwnedWriteBatch) {
+        let store = &mut self.stores[group];
+        let first = block.first();
+        let key = small_key(TABLE, store.number, first);
+        batch.insert(&self.engine.small, key, block.table(&key));
+        batch.insert(&self.engine.large, large_key(store.number, first), block.bytes.clone());
+        let summary = Summary::of(block);
+        store.last = store.last.max(summary.last);
+        store.blocks.insert(first, summary);
+    }
+
+    fn drop_block(&self, group: usize, first: Sequence, batch: &mut OwnedWriteBatch) {
+        let number = self.stores[group].number;
+        batch.remove(&self.engine.small, small_key(TABLE, number, first));
+        batch.remove(&self.engine.small, small_key(REMOVED, number, first));
+        batch.remove(&self.engine.large, large_key(number, first));
+    }
+
+    fn remove(
+        &mut self,
+        group: usize,
+        ranges: &[(Sequence, Sequence)],
+        batch: &mut OwnedWriteBatch,
+    ) -> Result<(), Failure> {
+        let mut touched = BTreeSet::new();
+        for (from, to) in ranges.iter().filter(|(from, to)| from <= to) {
+            for first in self.overlapping(group, *from, *to) {
+                let (low, high) = self.positions(group, first, *from, *to)?;
+                if let Some(block) = self.stores[group].blocks.get_mut(&first) {
+                    block.removed.set(low, high, block.count);
+                    touched.insert(first);
+                }
+            }
+        }
+        let mut rewrites = 0;
+        for first in touched {
+            let Some(block) = self.stores[group].blocks.get(&first) else { continue };
+            if block.live() == 0 {
+                self.stores[group].blocks.remove(&first);
+                self.drop_block(group, first, batch);
+                self.forget(group, first);
+            } else if block.live() * 2 < block.count && rewrites < REWRITES {
+                rewrites += 1;
+                self.rewrite(group, first, batch)?;
+            } else {
+                let key = small_key(REMOVED, self.stores[group].number, first);
+                batch.insert(&self.engine.small, key, seal(&key, &[], &block.removed.encode()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts what is left of a block in its place.
+    fn rewrite(
+        &mut self,
+        group: usize,
+        first: Sequence,
+        batch: &mut OwnedWriteBatch,
+    ) -> Result<(), Failure> {
+        let block = self.block(group, first)?;
+        let Some(summary) = self.stores[group].blocks.remove(&first) else { return Ok(()) };
+        let left = block.only(|at| !summary.removed.contains(at));
+        self.forget(group, first);
+        if left.first() == first {
+            // One batch must not write a key twice: the block is overwritten, its removals go.
+            let key = small_key(REMOVED, self.stores[group].number, first);
+            batch.remove(&self.engine.small, key);
+        } else {
+            self.drop_block(group, first, batch);
+        }
+        self.add(group, &left, batch);
+        Ok(())
+    }
+
+    /// The first sequences of blocks that may hold messages of `from..=to`.
+    fn overlapping(&self, group: usize, from: Sequence, to: Sequence) -> Vec<Sequence> {
+        let blocks = &self.stores[group].blocks;
+        let start = blocks.range(..=from).next_back().map_or(from, |(first, _)| *first);
+        let found = blocks.range(start..=to).filter(|(_, block)| block.last >= from);
+        found.map(|(first, _)| *first).collect()
+    }
+
+    /// Which messages of a block lie in `from..=to`: from the one place up to before the other.
+    fn positions(
+        &mut self,
+        group: usize,
+        first: Sequence,
+        from: Sequence,
+        to: Sequence,
+    ) -> Result<(u32, u32), Failure> {
+        let Some(block) = self.stores[group].blocks.get(&first) else { return Ok((0, 0)) };
+        if from <= first && block.last <= to {
+            return Ok((0, block.count));
+        }
+        if block.last.since(first) + 1 == u64::from(block.count) {
+            let high = to.min(block.last).since(first) + 1;
+            return Ok((from.since(first) as u32, high as u32));
+        }
+        let places = self.table(group, first)?.places;
+        let low = places.partition_point(|place| place.sequence < from);
+        let high = places.partition_point(|place| place.sequence <= to);
+        Ok((low as u32, high as u32))
+    }
+
+    /// Messages `first..=last`, and the first that the bounds left out.
+    pub(super) fn read(
+        &mut self,
+        group: usize,
+        first: Sequence,
+        last: Sequence,
+        most: usize,
+        bytes: ByteCount,
+    ) -> Result<(Vec<StoredMessage>, Option<Sequence>), Failure> {
+        let (mut messages, mut room) = (Vec::new(), bytes.get());
+        if first > last {
+            return Ok((messages, None));
+        }
+        // Blocks are found one by one: a read that stops early costs what it gives.
+        let mut from = first;
+        while let Some(begin) = self.next_block(group, from, last) {
+            let block = self.block(group, begin)?;
+            let Some(summary) = self.stores[group].blocks.get(&begin) else { break };
+            let low = block.places.partition_point(|place| place.sequence < from);
+            for (at, place) in block.places.iter().enumerate().skip(low) {
+                if place.sequence > last {
+                    break;
+                }
+                if summary.removed.contains(at) {
+                    continue;
+                }
+                let size = u64::from(place.length);
+                if messages.len() >= most || (size > room && !messages.is_empty()) {
+                    return Ok((messages, Some(place.sequence)));
+                }
+                room = room.saturating_sub(size);
+                let record = block.message(place);
+                messages.push(StoredMessage { sequence: place.sequence, record });
+            }
+            if summary.last >= last {
+                break;
+            }
+            from = summary.last.next();
+        }
+        Ok((messages, None))
+    }
+
+    fn next_block(&self, group: usize, from: Sequence, last: Sequence) -> Option<Sequence> {
+        let blocks = &self.stores[group].blocks;
+        let around = blocks.range(..=from).next_back().filter(|(_, block)| block.last >= from);
+        around.or_else(|| blocks.range(from..=last).next()).map(|(first, _)| *first)
+    }
+
+    fn table(&self, group: usize, first: Sequence) -> Result<Table, Failure> {
+        let key = small_key(TABLE, self.stores[group].number, first);
+        let value = self.engine.get(&self.engine.small, &key)?;
+        value.and_then(|value| Table::decode(&key, first, &value)).ok_or_else(|| {
+            self.broken(group, &format!("the table of messages from {first}: wrong checksum"))
+        })
+    }
+
+    fn block(&mut self, group: usize, first: Sequence) -> Result<Arc<Block>, Failure> {
+        if let Some((of, at, block)) = &self.recent
+            && (*of, *at) == (group, first)
+        {
+            return Ok(block.clone());
+        }
+        let table = self.table(group, first)?;
+        let key = large_key(self.stores[group].number, first);
+        let bytes = self.engine.get(&self.engine.large, &key)?;
+        let block = bytes.and_then(|bytes| table.join(bytes)).ok_or_else(|| {
+            self.broken(group, &format!("the messages from {first}: wrong checksum"))
+        })?;
+        let block = Arc::new(block);
+        self.recent = Some((group, first, block.clone()));
+        Ok(block)
+    }
+
+    fn forget(&mut self, group: usize, first: Sequence) {
+        self.recent = self.recent.take().filter(|(of, at, _)| (*of, *at) != (group, first));
+    }
+
+    /// Makes every change so far survive a power cut.
+    pub(super) fn sync(&mut self) -> Result<(), Failure> {
+        if self.unsynced {
+            self.engine.sync()?;
+            self.unsynced = false;
+        }
+        Ok(())
+    }
+
+    fn broken(&self, group: usize, what: &str) -> Failure {
+        let what = format!("store of {}: {what}", self.stores[group].name);
+        Failure::Damaged(damage(self.engine.folder(), None, what))
+    }
+
+    fn refused(&self, group: usize, what: &str) -> Failure {
+        let what = format!("store of {}: {what}", self.stores[group].name);
+        Failure::Io(damage(self.engine.folder(), None, what))
+    }
+}
+
+fn encode_mark(key: &[u8], mark: &StoreMark) -> Bytes {
+    let mut body = BytesMut::with_capacity(40);
+    for number in
+        [mark.applied.get(), mark.term.get(), mark.first.get(), mark.last.get(), mark.failed]
+    {
+        body.put_u64_le(number);
+    }
+    seal(key, &[], &body)
+}
+
+fn decode_mark(body: &[u8]) -> Option<StoreMark> {
+    let (numbers, _) = body.as_chunks::<8>();
+    let [applied, term, first, last, failed] = *numbers.first_chunk()?;
+    Some(StoreMark {
+        applied: Index::new(u64::from_le_bytes(applied)),
+        term: Term::new(u64::from_le_bytes(term)),
+        first: Sequence::new(u64::from_le_bytes(first)),
+        last: Sequence::new(u64::from_le_bytes(last)),
+        failed: u64::from_le_bytes(failed),
+    })
+}
+
+fn mark_key(group: u32) -> [u8; 5] {
+    let mut key = [MARK; 5];
+    key[1..].copy_from_slice(&group.to_be_bytes());
+    key
+}
+
+fn small_key(kind: u8, group: u32, first: Sequence) -> [u8; 13] {
+    let mut key = [kind; 13];
+    key[1..].copy_from_slice(&large_key(group, first));
+    key
+}
+
+fn large_key(group: u32, first: Sequence) -> [u8; 12] {
+    let mut key = [0; 12];
+    key[..4].copy_from_slice(&group.to_be_bytes());
+    key[4..].copy_from_slice(&first.get().to_be_bytes());
+    key
+}
