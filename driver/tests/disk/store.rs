@@ -70,9 +70,9 @@ fn removed_messages_never_come_back() {
         assert_eq!(rig.sequences(A, 50), expected, "after {ranges:?} and reopening");
     }
     rig.remove(A, &[(0, u64::MAX)]);
-    assert_eq!(rig.sequences(A, 50), []);
+    assert_eq!(rig.sequences(A, 50), [0u64; 0]);
     rig.disk.close();
-    assert_eq!(Rig::open(folder.path()).sequences(A, 50), []);
+    assert_eq!(Rig::open(folder.path()).sequences(A, 50), [0u64; 0]);
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn clear_takes_all_and_lower_sequences_may_follow() {
     rig.add(B, &[60], 10);
     rig.remove(A, &[(51, 51)]);
     rig.store(A, StoreChange::Clear, mark(0));
-    assert_eq!(rig.sequences(A, 10), []);
+    assert_eq!(rig.sequences(A, 10), [0u64; 0]);
     rig.add(A, &[50, 51], 12);
     rig.disk.close();
     let mut rig = Rig::open(folder.path());
