@@ -7,8 +7,10 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod budget;
 pub mod command;
 pub mod config;
+pub mod context;
 pub mod event;
 pub mod ids;
 pub mod limits;
@@ -16,6 +18,7 @@ pub mod node;
 pub mod outbox;
 pub mod raft;
 pub mod random;
+pub mod stream;
 pub mod subject;
 pub mod time;
 pub mod trace;

@@ -43,6 +43,9 @@ pub struct Limits {
     /// Bytes in flight of all catchups of streams that a node serves (upstream: 64 MiB); at the
     /// bound they wait in turn.
     pub stream_catchups_in_flight: ByteCount,
+    /// Bytes in flight of one catchup of a stream, so that a dead follower holds only this much of
+    /// the node's.
+    pub stream_catchup_bytes: ByteCount,
     /// Messages in flight of one catchup of a stream (upstream: 256 Ki).
     pub stream_catchup_messages: u64,
     /// Bytes of one snapshot file; a larger one is refused.
@@ -88,6 +91,7 @@ impl Default for Limits {
             follower_held: ByteCount::new(8 * MIB),
             log_catchup_in_flight: ByteCount::new(2 * MIB),
             stream_catchups_in_flight: ByteCount::new(64 * MIB),
+            stream_catchup_bytes: ByteCount::new(16 * MIB),
             stream_catchup_messages: 256 * KIB,
             snapshot: ByteCount::new(64 * MIB),
             message: ByteCount::new(MIB),

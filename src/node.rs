@@ -20,12 +20,14 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
+use crate::budget::Budget;
 use crate::command::{Answer, Command, Report};
 use crate::config::{Config, ConfigError, GroupConfig, GroupKind};
+use crate::context::Context;
 use crate::event::{Event, Opened, Request};
 use crate::ids::{GroupId, GroupName, PeerId, RequestId, Term};
 use crate::outbox::Outbox;
-use crate::raft::{self, Context, ProposeError, Raft};
+use crate::raft::{self, ProposeError, Raft};
 use crate::random::Random;
 use crate::subject::Subject;
 use crate::time::Time;
@@ -42,6 +44,7 @@ pub struct Node {
     now: Time,
     random: Random,
     out: Outbox,
+    budget: Budget,
     groups: Vec<Group>,
     names: BTreeMap<GroupName, GroupId>,
     timers: Timers,
@@ -93,6 +96,7 @@ impl Node {
             now: Time::ZERO,
             random: Random::new(config.seed),
             out: Outbox::new(),
+            budget: Budget::new(config.limits.stream_catchups_in_flight.get()),
             groups: Vec::new(),
             names: BTreeMap::new(),
             timers: Timers::default(),
@@ -112,6 +116,7 @@ impl Node {
             timers: &self.config.timers,
             random: &mut self.random,
             out: &mut self.out,
+            budget: &mut self.budget,
         };
         let (check, machine): (raft::SnapshotCheck, _) = match &config.kind {
             GroupKind::Plain => (|_, _| Ok(()), Machine::Plain(Plain::default())),
@@ -213,6 +218,7 @@ impl Node {
             timers: &self.config.timers,
             random: &mut self.random,
             out: &mut self.out,
+            budget: &mut self.budget,
         };
         step(group, &mut context);
         group.settle(&mut context);

@@ -64,9 +64,10 @@ impl Outbox {
         }
     }
 
-    /// The group that listens to a subject.
+    /// The group that listens to a subject, as it is or with `*` for its last token.
     pub fn subscriber(&self, subject: &Subject) -> Option<GroupId> {
-        self.subscriptions.get(subject).copied()
+        let exact = self.subscriptions.get(subject).copied();
+        exact.or_else(|| self.subscriptions.get(&subject.with_last_wildcard()?).copied())
     }
 
     /// The group that asked for a load or read, which is answered now; none if it was answered

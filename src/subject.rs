@@ -29,6 +29,15 @@ impl Subject {
         Self(Bytes::from_static(text.as_bytes()))
     }
 
+    /// The subject with `*` in place of its last token; none if it has but one.
+    pub fn with_last_wildcard(&self) -> Option<Self> {
+        let dot = self.0.iter().rposition(|byte| *byte == b'.')?;
+        let mut bytes = BytesMut::with_capacity(dot + 2);
+        bytes.put_slice(&self.0[..=dot]);
+        bytes.put_u8(b'*');
+        Some(Self(bytes.freeze()))
+    }
+
     /// The bytes as they stand on the wire.
     pub const fn as_bytes(&self) -> &Bytes {
         &self.0

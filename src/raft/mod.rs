@@ -28,9 +28,10 @@ use bytes::Bytes;
 
 use crate::command::{Command, Destination, LogChange, Report, Role};
 use crate::config::GroupConfig;
+use crate::context::Context;
 use crate::event::{Failure, TermAndVote};
 use crate::ids::{GroupId, GroupName, Index, LoadId, PeerId, Term, WriteId};
-use crate::limits::{Limits, Timers};
+use crate::limits::Limits;
 use crate::node::Wake;
 use crate::outbox::Outbox;
 use crate::random::Random;
@@ -49,21 +50,6 @@ pub use leader::ProposeError;
 pub use log::Position;
 pub use quorum::Members;
 pub use snapshot::Installed;
-
-/// What a group may use while it handles one event.
-#[derive(Debug)]
-pub struct Context<'a> {
-    /// The time of the event.
-    pub now: Time,
-    /// The bounds of the node.
-    pub limits: &'a Limits,
-    /// The intervals of the node.
-    pub timers: &'a Timers,
-    /// The node's randomness.
-    pub random: &'a mut Random,
-    /// Where commands go.
-    pub out: &'a mut Outbox,
-}
 
 /// Tells whether a snapshot's data could be installed, before anything is replaced by it.
 pub type SnapshotCheck = fn(&Bytes, &Limits) -> Result<(), WireError>;

@@ -1,0 +1,437 @@
+//! Serves catchups: sends the messages that a follower asked for, paced by its acks, by a window of
+//! its own and by the node's budget.
+//!
+//! Upstream: `handleClusterSyncRequest` and `runCatchup` in `server/jetstream_cluster.go`. The
+//! messages go to the follower's inbox, deleted ones as skips or ranges; an empty message is the
+//! end. What waits for an ack carries a reply subject that ends in the bytes it acknowledges. Here
+//! one reply covers about 64 KiB, so that acks cost little; a follower of either kind answers each
+//! reply that it gets.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::peers::CatchupPeers;
+use crate::budget::Charge;
+use crate::command::{Command, Destination, Report};
+use crate::context::Context;
+use crate::event::StoredMessage;
+use crate::ids::{GroupId, Index, LoadId, PeerId, Sequence};
+use crate::subject::{self, Subject, Token};
+use crate::time::Time;
+use crate::wire::{DeleteRange, StreamMessage, SyncRequest, WireError};
+
+/// Bytes after which a message carries a reply.
+const ACK_EVERY: u64 = 64 * 1024;
+/// The op byte of a message that is not compressed; its sequence follows.
+const PLAIN: u8 = 4;
+
+/// All catchups that one stream serves.
+#[derive(Debug)]
+pub struct Server {
+    group: GroupId,
+    serving: BTreeMap<Token, Serving>,
+    reads: BTreeMap<LoadId, Token>,
+    peers: CatchupPeers,
+}
+
+/// Where the stream and its log stand.
+#[derive(Clone, Copy, Debug)]
+pub struct Standing {
+    /// The last record of the log, committed or not.
+    pub log: Index,
+    /// The last record that the stream has applied.
+    pub applied: Index,
+    /// The stream's last sequence.
+    pub last: Sequence,
+}
+
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is served, now or when enough is applied.
+    Serving,
+    /// The asker knows of more than this node has: a leader should step down.
+    Behind,
+    /// It asks for nothing that can be, or too many are served.
+    Refused,
+}
+
+/// One follower that is being served.
+#[derive(Debug)]
+struct Serving {
+    peer: Option<PeerId>,
+    to: Destination,
+    inbox: Subject,
+    next: Sequence,
+    last: Sequence,
+    delete_ranges: bool,
+    phase: Phase,
+    charge: Charge,
+    /// What awaits an ack: bytes and messages, in the order in which they were sent.
+    sent: VecDeque<(u64, u64)>,
+    messages: u64,
+    /// When the follower's silence ends the catchup.
+    until: Time,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Phase {
+    /// The stream has not applied enough yet.
+    Waiting(Index),
+    /// Room is needed before the next read.
+    Paused,
+    /// The store reads; this many bytes are charged for it.
+    Reading(u64),
+}
+
+impl Server {
+    /// Serves nobody yet.
+    pub fn new(group: GroupId) -> Self {
+        Self {
+            group,
+            serving: BTreeMap::new(),
+            reads: BTreeMap::new(),
+            peers: CatchupPeers::default(),
+        }
+    }
+
+    /// The lags of those who are served.
+    pub const fn peers(&self) -> &CatchupPeers {
+        &self.peers
+    }
+
+    /// A follower asks, and awaits what it asks for at `inbox`.
+    pub fn start(
+        &mut self,
+        context: &mut Context<'_>,
+        from: Option<PeerId>,
+        request: &SyncRequest,
+        inbox: Subject,
+        standing: Standing,
+    ) -> Verdict {
+        if request.first > request.last
+            || request.first == Sequence::ZERO
+            || self.serving.len() >= context.limits.members
+        {
+            return Verdict::Refused;
+        }
+        if behind(request.min_applied, request.last, standing) {
+            return Verdict::Behind;
+        }
+        let peer = from.or(request.peer);
+        self.forget(context, peer);
+        let token = context.random.inbox_token();
+        context.out.subscribe(self.group, subject::sync_ack_wildcard(token));
+        let to = match from {
+            Some(peer) => Destination::Peers(Arc::from([peer])),
+            None => Destination::Subscribers,
+        };
+        let serving = Serving {
+            peer,
+            to,
+            inbox,
+            next: request.first,
+            last: request.last,
+            delete_ranges: request.delete_ranges,
+            phase: Phase::Waiting(request.min_applied),
+            charge: Charge::default(),
+            sent: VecDeque::new(),
+            messages: 0,
+            until: context.now + context.timers.catchup_silence,
+        };
+        if let Some(peer) = peer {
+            self.peers.set(peer, request.last.since(request.first).saturating_add(1));
+        }
+        self.serving.insert(token, serving);
+        self.report(context, peer, format!("is served {}..={}", request.first, request.last));
+        self.applied(context, standing)
+    }
+
+    /// More was applied: those who waited for it may go on.
+    pub fn applied(&mut self, context: &mut Context<'_>, standing: Standing) -> Verdict {
+        let mut verdict = Verdict::Serving;
+        let waits = |serving: &Serving| matches!(serving.phase, Phase::Waiting(min) if min <= standing.applied);
+        let ready: VecDeque<Token> = self
+            .serving
+            .iter()
+            .filter(|(_, serving)| waits(serving))
+            .map(|(token, _)| *token)
+            .collect();
+        for token in ready {
+            let Some(serving) = self.serving.get_mut(&token) else { continue };
+            if serving.last > standing.last {
+                verdict = Verdict::Behind;
+                self.end(context, token, "asked for more than there is");
+                continue;
+            }
+            serving.phase = Phase::Paused;
+            self.advance(context, token);
+        }
+        verdict
+    }
+
+    /// The node's budget has room again.
+    pub fn budget_available(&mut self, context: &mut Context<'_>) {
+        let paused = |serving: &Serving| serving.phase == Phase::Paused;
+        let tokens: VecDeque<Token> = self
+            .serving
+            .iter()
+            .filter(|(_, serving)| paused(serving))
+            .map(|(token, _)| *token)
+            .collect();
+        for token in tokens {
+            self.advance(context, token);
+        }
+    }
+
+    /// Whether this read is one of a catchup.
+    pub fn owns(&self, load: LoadId) -> bool {
+        self.reads.contains_key(&load)
+    }
+
+    /// Messages of the store for one of the catchups.
+    pub fn handle_read(
+        &mut self,
+        context: &mut Context<'_>,
+        load: LoadId,
+        messages: &[StoredMessage],
+        next: Option<Sequence>,
+    ) {
+        let Some(token) = self.reads.remove(&load) else { return };
+        let Some(serving) = self.serving.get_mut(&token) else { return };
+        let Phase::Reading(reserved) = serving.phase else { return };
+        context.budget.release(&mut serving.charge, reserved);
+        serving.phase = Phase::Paused;
+        if let Err(error) = serving.send(context, token, messages, next) {
+            return self.end(context, token, &format!("cannot be served: {error}"));
+        }
+        self.advance(context, token);
+    }
+
+    /// A read failed: what cannot be verified is not served.
+    pub fn handle_read_failed(&mut self, context: &mut Context<'_>, load: LoadId, why: &str) {
+        if let Some(token) = self.reads.remove(&load) {
+            self.end(context, token, why);
+        }
+    }
+
+    /// A follower acknowledges, or aborts with a reason.
+    pub fn handle_ack(
+        &mut self,
+        context: &mut Context<'_>,
+        token: Token,
+        bytes: u64,
+        payload: &Bytes,
+    ) {
+        let Some(serving) = self.serving.get_mut(&token) else { return };
+        if !payload.is_empty() {
+            let reason = String::from_utf8_lossy(&payload[..payload.len().min(256)]);
+            return self.end(context, token, &format!("was aborted there: {reason}"));
+        }
+        // An ack that names other bytes than were sent is a lie or a stranger's: it frees nothing.
+        let Some(place) = serving.sent.iter().position(|(sent, _)| *sent == bytes) else { return };
+        serving.until = context.now + context.timers.catchup_silence;
+        // Acks arrive in order or not at all: those before were lost on the way.
+        for (bytes, messages) in serving.sent.drain(..=place) {
+            serving.messages -= messages;
+            context.budget.release(&mut serving.charge, bytes);
+            if let Some(peer) = serving.peer {
+                self.peers.decrement(peer, messages);
+            }
+        }
+        self.advance(context, token);
+    }
+
+    /// When the next silent follower is given up.
+    pub fn deadline(&self) -> Option<Time> {
+        self.serving.values().map(|serving| serving.until).min()
+    }
+
+    /// Gives silent followers up.
+    pub fn handle_deadline(&mut self, context: &mut Context<'_>) {
+        let silent = |serving: &Serving| context.now >= serving.until;
+        let tokens: VecDeque<Token> = self
+            .serving
+            .iter()
+            .filter(|(_, serving)| silent(serving))
+            .map(|(token, _)| *token)
+            .collect();
+        for token in tokens {
+            self.end(context, token, "was silent for too long");
+        }
+    }
+
+    /// Ends all catchups: the node no longer serves the stream.
+    pub fn stop(&mut self, context: &mut Context<'_>) {
+        while let Some((token, _)) = self.serving.first_key_value() {
+            self.end(context, *token, "ended: this node serves no longer");
+        }
+        self.peers.clear_all();
+    }
+
+    /// A follower that asks anew gives its earlier catchup up.
+    fn forget(&mut self, context: &mut Context<'_>, peer: Option<PeerId>) {
+        let same = |serving: &Serving| peer.is_some() && serving.peer == peer;
+        let earlier = self.serving.iter().find(|(_, serving)| same(serving));
+        if let Some(token) = earlier.map(|(token, _)| *token) {
+            self.end(context, token, "asked again");
+        }
+    }
+
+    /// Reads on if there is something left and room for it; ends what is done.
+    fn advance(&mut self, context: &mut Context<'_>, token: Token) {
+        let Some(serving) = self.serving.get_mut(&token) else { return };
+        if serving.phase != Phase::Paused {
+            return;
+        }
+        if serving.next > serving.last {
+            serving.push(context, None, Bytes::new());
+            return self.end(context, token, "has all that was asked for");
+        }
+        let limits = context.limits;
+        let (bytes, mine) = (limits.load, serving.charge.bytes());
+        let share = limits.stream_catchup_bytes.get();
+        let full = mine > 0 && mine.saturating_add(bytes.get()) > share
+            || serving.messages >= limits.stream_catchup_messages;
+        if full || !context.budget.try_add(self.group, &mut serving.charge, bytes.get()) {
+            return;
+        }
+        serving.phase = Phase::Reading(bytes.get());
+        let range = (serving.next, serving.last);
+        let load = context.out.read(self.group, range, limits.read_messages, bytes);
+        self.reads.insert(load, token);
+    }
+
+    fn end(&mut self, context: &mut Context<'_>, token: Token, why: &str) {
+        let Some(mut serving) = self.serving.remove(&token) else { return };
+        context.budget.release_last(&mut serving.charge);
+        context.out.unsubscribe(&subject::sync_ack_wildcard(token));
+        if let Some(peer) = serving.peer {
+            self.peers.clear(peer);
+        }
+        self.report(context, serving.peer, why.into());
+    }
+
+    fn report(&self, context: &mut Context<'_>, peer: Option<PeerId>, what: String) {
+        let text = match peer {
+            Some(peer) => format!("{peer} {what}"),
+            None => format!("a follower {what}"),
+        };
+        context.out.report(self.group, Report::Catchup(text));
+    }
+}
+
+/// Whether the asker knows of records that this node will never apply, or of messages that it
+/// lacks with all of them applied.
+fn behind(min_applied: Index, last: Sequence, standing: Standing) -> bool {
+    standing.log < min_applied || standing.applied >= min_applied && standing.last < last
+}
+
+/// What goes out for one read: payloads that share one allocation, and what awaits an ack.
+struct Sending<'a, 'b> {
+    context: &'a mut Context<'b>,
+    buffer: BytesMut,
+    token: Token,
+    unacked: (u64, u64),
+}
+
+impl Serving {
+    /// Sends what a read gave: messages, and what is deleted between them.
+    fn send(
+        &mut self,
+        context: &mut Context<'_>,
+        token: Token,
+        messages: &[StoredMessage],
+        next: Option<Sequence>,
+    ) -> Result<(), WireError> {
+        let bytes: usize = messages.iter().map(|message| message.record.len()).sum();
+        let buffer = BytesMut::with_capacity(bytes);
+        let mut sending = Sending { context, buffer, token, unacked: (0, 0) };
+        for (place, message) in messages.iter().enumerate() {
+            if message.sequence < self.next || message.sequence > self.last {
+                continue;
+            }
+            self.send_deleted(&mut sending, message.sequence)?;
+            encode(message, &mut sending)?;
+            self.next = message.sequence.next();
+            let payload = sending.buffer.split().freeze();
+            let last = place + 1 == messages.len();
+            self.send_one(&mut sending, payload, 1, last);
+        }
+        let reached = next.map_or(self.last.next(), |next| next.max(self.next));
+        self.send_deleted(&mut sending, reached.min(self.last.next()))
+    }
+
+    /// Tells that all up to `until`, exclusive, is deleted.
+    fn send_deleted(
+        &mut self,
+        sending: &mut Sending<'_, '_>,
+        until: Sequence,
+    ) -> Result<(), WireError> {
+        let count = until.since(self.next);
+        if count == 0 {
+            return Ok(());
+        }
+        let first = core::mem::replace(&mut self.next, until);
+        if self.delete_ranges && count > 1 {
+            let range = DeleteRange { first, count }.encode();
+            self.send_one(sending, range, count, true);
+            return Ok(());
+        }
+        for sequence in (first.get()..until.get()).map(Sequence::new) {
+            StreamMessage::skip(sequence).encode(&mut sending.buffer)?;
+            let payload = sending.buffer.split().freeze();
+            self.send_one(sending, payload, 1, sequence.next() == until);
+        }
+        Ok(())
+    }
+
+    /// Sends one payload, which stands for `messages`; every so often it asks for an ack.
+    fn send_one(
+        &mut self,
+        sending: &mut Sending<'_, '_>,
+        payload: Bytes,
+        messages: u64,
+        last: bool,
+    ) {
+        let (bytes, count) = sending.unacked;
+        let (bytes, count) = (bytes + payload.len() as u64, count + messages);
+        if !last && bytes < ACK_EVERY {
+            sending.unacked = (bytes, count);
+            return self.push(sending.context, None, payload);
+        }
+        sending.unacked = (0, 0);
+        self.messages += count;
+        self.sent.push_back((bytes, count));
+        sending.context.budget.add(&mut self.charge, bytes);
+        let reply = Some(subject::sync_ack_with(sending.token, bytes));
+        self.push(sending.context, reply, payload);
+    }
+
+    fn push(&self, context: &mut Context<'_>, reply: Option<Subject>, payload: Bytes) {
+        let (to, subject) = (self.to.clone(), self.inbox.clone());
+        context.out.push(Command::Send { to, subject, reply, payload });
+    }
+}
+
+/// Appends a stored message with its own sequence. The record has the one it was proposed with.
+fn encode(message: &StoredMessage, sending: &mut Sending<'_, '_>) -> Result<(), WireError> {
+    let sequence = message.sequence.get().to_le_bytes();
+    match message.record.split_first_chunk::<9>() {
+        Some(([PLAIN, ..], rest)) => {
+            sending.buffer.put_u8(PLAIN);
+            sending.buffer.put_slice(&sequence);
+            sending.buffer.put_slice(rest);
+            Ok(())
+        }
+        _ => {
+            let mut decoded = StreamMessage::decode(&message.record, sending.context.limits)?;
+            decoded.sequence = message.sequence;
+            decoded.encode_allow_compress(&mut sending.buffer)
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The catchup of a stream: a follower whose log was replaced by a snapshot asks for the messages
+//! it lacks.
+
+pub mod leader;
+pub mod peers;

@@ -1,0 +1,3 @@
+//! One replicated stream on top of a group.
+
+pub mod catchup;
