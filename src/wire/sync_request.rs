@@ -3,11 +3,11 @@
 //! Upstream: `streamSyncRequest` in `server/jetstream_cluster.go`.
 
 use bytes::Bytes;
-use serde::de::Error;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use super::error::WireError;
 use super::go_json::{self, Framing};
+use super::peer_text;
 use crate::ids::{Index, PeerId, Sequence};
 use crate::limits::Limits;
 
@@ -48,32 +48,6 @@ impl SyncRequest {
     /// The request as upstream writes it.
     pub fn encode(&self) -> Bytes {
         go_json::encode(Framing::Bare, self)
-    }
-}
-
-/// A peer's id as text; nobody is the empty text.
-mod peer_text {
-    use super::*;
-
-    pub(super) fn serialize<S: Serializer>(
-        peer: &Option<PeerId>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        match peer {
-            Some(peer) => serializer.collect_str(peer),
-            None => serializer.serialize_str(""),
-        }
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Option<PeerId>, D::Error> {
-        let text = alloc::borrow::Cow::<str>::deserialize(deserializer)?;
-        match <[u8; 8]>::try_from(text.as_bytes()) {
-            Ok(id) if id.iter().all(u8::is_ascii_graphic) => Ok(PeerId::from_wire(id)),
-            _ if text.is_empty() => Ok(None),
-            _ => Err(D::Error::custom("expected a peer id of eight visible characters")),
-        }
     }
 }
 
