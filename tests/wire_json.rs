@@ -2,54 +2,18 @@
 //!
 //! A vector decodes to its fields, and those fields encode to its bytes.
 
+#[path = "golden/mod.rs"]
+mod golden;
+
 use bytes::Bytes;
-use jetwake::ids::{Index, PeerId, Sequence};
+use golden::{number, text, trace, vectors};
+use jetwake::ids::{ByteCount, Index, PeerId, Sequence};
 use jetwake::limits::Limits;
 use jetwake::wire::{
-    ApiError, ClientInfo, DeleteRange, Fault, MessageDelete, PurgeRequest, StreamPurge,
-    SyncRequest, WireError,
+    ApiError, ClientInfo, ClusterInfo, DeleteRange, Fault, GoTime, LegacyStreamState,
+    MessageDelete, PeerInfo, PurgeRequest, StreamAlternate, StreamPurge, SyncRequest, WireError,
 };
 use serde_json::Value;
-
-/// A case of a file of vectors.
-struct Vector {
-    kind: String,
-    name: String,
-    fields: Value,
-    bytes: Bytes,
-}
-
-fn hex(text: &str) -> Bytes {
-    let digits: Vec<u8> = text
-        .chars()
-        .map(|digit| u8::try_from(digit.to_digit(16).expect("a hex digit")).expect("below 16"))
-        .collect();
-    digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
-}
-
-fn vectors(file: &str) -> Vec<Vector> {
-    let path = format!("{}/tests/golden/{file}.jsonl", env!("CARGO_MANIFEST_DIR"));
-    let text = std::fs::read_to_string(&path).expect(&path);
-    let vectors: Vec<Vector> = text.lines().map(vector).collect();
-    assert!(!vectors.is_empty(), "{path} has no cases");
-    vectors
-}
-
-fn vector(line: &str) -> Vector {
-    let case: Value = serde_json::from_str(line).expect(line);
-    let text = |field: &str| case[field].as_str().expect(field).to_owned();
-    Vector {
-        kind: text("kind"),
-        name: text("name"),
-        fields: case["fields"].clone(),
-        bytes: hex(&text("hex")),
-    }
-}
-
-/// A field that vectors write as text, as JSON would lose its digits.
-fn number(fields: &Value, field: &str) -> u64 {
-    fields[field].as_str().expect(field).parse().expect(field)
-}
 
 /// That no prefix of a message panics, and none is taken for it.
 fn prefixes_are_refused<T: PartialEq + std::fmt::Debug>(
@@ -92,8 +56,8 @@ fn sync_requests() {
 #[test]
 fn delete_ranges() {
     for vector in vectors("delete_range") {
-        let first = Sequence::new(number(&vector.fields, "first"));
-        let count = number(&vector.fields, "num");
+        let first = Sequence::new(number(&vector.fields["first"]));
+        let count = number(&vector.fields["num"]);
         let range = DeleteRange { first, count };
         assert_eq!(range.encode(), vector.bytes, "{}", vector.name);
         let decoded = DeleteRange::decode(&vector.bytes, &Limits::default());
@@ -110,14 +74,14 @@ fn delete_ranges() {
 #[test]
 fn deletes_and_purges() {
     for vector in vectors("msg_delete_and_purge") {
-        let text = |field: &str| vector.fields[field].as_str().expect(field).to_owned();
+        let text = |field: &str| text(&vector.fields[field]).to_owned();
         match vector.kind.as_str() {
             "msg_delete" => {
                 let client = ClientInfo { account: "A".to_owned(), ..ClientInfo::default() };
                 let delete = MessageDelete {
                     client: Some(client),
                     stream: text("stream"),
-                    sequence: Sequence::new(number(&vector.fields, "seq")),
+                    sequence: Sequence::new(number(&vector.fields["seq"])),
                     no_erase: true,
                     subject: text("subject"),
                     reply: text("reply"),
@@ -130,11 +94,11 @@ fn deletes_and_purges() {
                 let purge = StreamPurge {
                     client: None,
                     stream: text("stream"),
-                    last: Sequence::new(number(&vector.fields, "last_seq")),
+                    last: Sequence::new(number(&vector.fields["last_seq"])),
                     subject: text("subject"),
                     reply: text("reply"),
                     request: Some(PurgeRequest {
-                        before: Sequence::new(number(&vector.fields, "req_seq")),
+                        before: Sequence::new(number(&vector.fields["req_seq"])),
                         filter: text("req_filter"),
                         keep: 0,
                     }),
@@ -149,10 +113,75 @@ fn deletes_and_purges() {
 }
 
 #[test]
+fn cluster_infos() {
+    for vector in vectors("cluster_info") {
+        let limits = Limits::default();
+        match vector.kind.as_str() {
+            "cluster_info" => {
+                let info = cluster_info();
+                assert_eq!(info.encode(), vector.bytes);
+                assert_eq!(ClusterInfo::decode(&vector.bytes, &limits), Ok(info));
+                prefixes_are_refused(&vector.bytes, ClusterInfo::decode);
+            }
+            "stream_alternates" => {
+                let alternate = |name: &str, domain: &str, cluster: &str| StreamAlternate {
+                    name: name.to_owned(),
+                    domain: domain.to_owned(),
+                    cluster: cluster.to_owned(),
+                };
+                let list = vec![alternate("ORDERS", "", "C1"), alternate("M1", "hub", "C2")];
+                assert_eq!(StreamAlternate::encode_list(&list), vector.bytes);
+                assert_eq!(StreamAlternate::decode_list(&vector.bytes, &limits), Ok(list));
+                prefixes_are_refused(&vector.bytes, StreamAlternate::decode_list);
+            }
+            "stream_snapshot_legacy" => {
+                let state = LegacyStreamState {
+                    messages: 10,
+                    bytes: ByteCount::new(100),
+                    first: Sequence::new(1),
+                    last: Sequence::new(12),
+                    failed: 3,
+                    deleted: vec![Sequence::new(4), Sequence::new(5)],
+                };
+                assert_eq!(state.encode(), vector.bytes);
+                assert_eq!(LegacyStreamState::decode(&vector.bytes, &limits), Ok(state));
+                prefixes_are_refused(&vector.bytes, LegacyStreamState::decode);
+            }
+            kind => panic!("{kind} is not of this file"),
+        }
+    }
+}
+
+/// What the vector says.
+fn cluster_info() -> ClusterInfo {
+    let second = PeerInfo {
+        name: "n2".to_owned(),
+        current: true,
+        active: 123_456_789,
+        peer: PeerId::from_wire(*b"S2abcdef"),
+        ..PeerInfo::default()
+    };
+    let third = PeerInfo {
+        name: "n3".to_owned(),
+        offline: true,
+        lag: 44,
+        peer: PeerId::from_wire(*b"S3abcdef"),
+        ..PeerInfo::default()
+    };
+    ClusterInfo {
+        name: "C1".to_owned(),
+        raft_group: "S-R3F-abcdefgh".to_owned(),
+        leader: "n1".to_owned(),
+        leader_since: GoTime::parse("2023-11-14T22:13:20.123456789Z").ok(),
+        system_account: true,
+        traffic_account: "$SYS".to_owned(),
+        replicas: vec![second, third],
+    }
+}
+
+#[test]
 fn api_errors_are_those_of_upstream() {
-    let path = format!("{}/tests/golden/api_errors.jsonl", env!("CARGO_MANIFEST_DIR"));
-    let text = std::fs::read_to_string(&path).expect(&path);
-    let mut expected = text.lines();
+    let mut expected = include_str!("golden/api_errors.jsonl").lines();
     for error in ApiError::ALL {
         let line: Value = serde_json::from_str(expected.next().expect("as many")).expect("JSON");
         let known = [&line["code"], &line["err_code"]];
@@ -164,4 +193,22 @@ fn api_errors_are_those_of_upstream() {
     assert_eq!(ApiError::INSUFFICIENT_RESOURCES.err_code, 10023);
     assert_eq!(ApiError::STREAM_SEALED.err_code, 10109);
     assert_eq!(ApiError::STREAM_WRONG_LAST_SEQUENCE.err_code, 10071);
+}
+
+#[test]
+fn live_traffic_is_written_as_it_came() {
+    let limits = Limits::default();
+    let mut counts = [0; 2];
+    for message in trace() {
+        if message.subject.starts_with("$JSC.SYNC.") {
+            let request = SyncRequest::decode(&message.payload, &limits).expect("a request");
+            assert_eq!(request.encode(), message.payload);
+            counts[0] += 1;
+        } else if message.subject.starts_with("$JSC.R.") && message.payload.starts_with(&[15]) {
+            let range = DeleteRange::decode(&message.payload, &limits).expect("a range");
+            assert_eq!(range.encode(), message.payload);
+            counts[1] += 1;
+        }
+    }
+    assert_eq!(counts, [2, 5]);
 }

@@ -8,8 +8,8 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use serde::Serialize;
-use serde::de::{Deserialize, DeserializeOwned};
+use serde::de::{Deserialize, DeserializeOwned, Deserializer};
+use serde::ser::{Serialize, Serializer};
 
 use super::error::{Fault, WireError};
 use crate::limits::Limits;
@@ -199,6 +199,23 @@ pub(crate) fn put_escaped(document: &[u8], out: &mut BytesMut) {
 /// Whether Go would omit a field: the zero of its type.
 pub(crate) fn is_zero<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
+}
+
+/// Reads `null`, which Go writes for an absent list, map or pointer, as the default.
+pub(crate) fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// Writes an empty list as `null`, as Go writes an absent one.
+pub(crate) fn empty_as_null<T: Serialize, S: Serializer>(
+    list: &[T],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    if list.is_empty() { serializer.serialize_none() } else { list.serialize(serializer) }
 }
 
 /// Makes a type of the wire one that other formats than JSON carry too: there it is the text of

@@ -2,13 +2,19 @@
 
 mod api_error;
 mod api_error_table;
+pub mod api_level;
 mod append_entry;
 mod append_response;
+mod assignment;
 mod client_info;
+mod cluster_info;
+mod consumer_config;
+mod consumer_state;
 mod delete_range;
 mod error;
 mod go_json;
 mod go_time;
+mod legacy_stream_state;
 mod message_delete;
 mod op;
 mod peer_state;
@@ -20,19 +26,27 @@ mod reader;
 pub mod s2;
 pub mod s2_stream;
 mod stream_config;
+mod stream_info;
 mod stream_message;
 mod sync_request;
 mod term_and_vote;
 mod varint;
 mod vote;
+mod written;
 
 pub use api_error::{ApiError, ApiResponse, ResponseType};
+pub use api_level::Unsupported;
 pub use append_entry::{AppendEntry, AppendEntryBuilder, Entries, EntriesIter, Entry, EntryKind};
 pub use append_response::AppendResponse;
+pub use assignment::{ConsumerAssignment, RaftGroup, StreamAssignment};
 pub use client_info::ClientInfo;
+pub use cluster_info::{ClusterInfo, PeerInfo, StreamAlternate};
+pub use consumer_config::{AckPolicy, ConsumerConfig, DeliverPolicy, PriorityPolicy, ReplayPolicy};
+pub use consumer_state::{ConsumerState, Pending, SequencePair};
 pub use delete_range::DeleteRange;
 pub use error::{Fault, WireError};
 pub use go_time::{BadTime, GoTime};
+pub use legacy_stream_state::LegacyStreamState;
 pub use message_delete::MessageDelete;
 pub use op::Op;
 pub use peer_state::{DomainState, PeerState};
@@ -43,7 +57,11 @@ pub use stream_config::{
     DiscardPolicy, ExternalStream, PersistMode, Placement, Republish, RetentionPolicy, StorageType,
     StoreCompression, StreamConfig, StreamConsumerLimits, StreamSource, SubjectTransform,
 };
+pub use stream_info::{
+    LostMessages, Page, StreamInfo, StreamInfoResponse, StreamInfoState, StreamSourceInfo,
+};
 pub use stream_message::StreamMessage;
 pub use sync_request::SyncRequest;
 pub use term_and_vote::TermAndVote;
 pub use vote::{VoteRequest, VoteResponse};
+pub use written::Written;

@@ -1,0 +1,206 @@
+//! What clients are told about a stream.
+//!
+//! Upstream: `StreamInfo` and `StreamSourceInfo` in `server/stream.go`, `StreamState` in
+//! `server/store.go`, `JSApiStreamInfoResponse`, `JSApiStreamCreateResponse` and
+//! `JSApiStreamUpdateResponse` in `server/jetstream_api.go`.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::api_error::{ApiError, ResponseType};
+use super::cluster_info::{ClusterInfo, StreamAlternate};
+use super::error::WireError;
+use super::go_json::{self, Framing, empty_as_null, is_zero, null_as_default};
+use super::go_time::GoTime;
+use super::stream_config::{ExternalStream, StreamConfig, SubjectTransform};
+use crate::limits::Limits;
+
+/// A stream: how it is meant to be and how it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamInfo {
+    /// How it is meant to be.
+    pub config: StreamConfig,
+    /// When it was created.
+    pub created: GoTime,
+    /// What it holds.
+    #[serde(default)]
+    pub state: StreamInfoState,
+    /// Its domain.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub domain: String,
+    /// The group of its copies.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cluster: Option<ClusterInfo>,
+    /// How far it is behind the stream that it mirrors.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub mirror: Option<StreamSourceInfo>,
+    /// How far it is behind the streams that it gathers from.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub sources: Vec<StreamSourceInfo>,
+    /// Streams that may be read instead.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub alternates: Vec<StreamAlternate>,
+    /// When this was gathered.
+    #[serde(rename = "ts", default)]
+    pub gathered: GoTime,
+    /// Why it is offline; only between servers.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub offline_reason: String,
+}
+
+/// What a stream holds, as clients are told. Also a part of the assignment of a restored stream.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StreamInfoState {
+    /// How many messages.
+    pub messages: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// The first sequence.
+    pub first_seq: u64,
+    /// When the first message was stored.
+    pub first_ts: GoTime,
+    /// The last sequence.
+    pub last_seq: u64,
+    /// When the last message was stored.
+    pub last_ts: GoTime,
+    /// How many subjects.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub num_subjects: u64,
+    /// How many messages of each subject, where asked for.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub subjects: BTreeMap<String, u64>,
+    /// How many deleted sequences lie between the first and the last.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub num_deleted: u64,
+    /// Which ones, where asked for.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub deleted: Vec<u64>,
+    /// What damage took away.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub lost: Option<LostMessages>,
+    /// How many consumers.
+    pub consumer_count: u64,
+}
+
+/// Messages that damage took away.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LostMessages {
+    /// Their sequences.
+    #[serde(
+        rename = "msgs",
+        deserialize_with = "null_as_default",
+        serialize_with = "empty_as_null"
+    )]
+    pub messages: Vec<u64>,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// How far a stream is behind one that it mirrors or gathers from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StreamSourceInfo {
+    /// The other stream.
+    pub name: String,
+    /// How it is reached.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub external: Option<ExternalStream>,
+    /// How many messages are lacking.
+    pub lag: u64,
+    /// Nanoseconds since it was heard; -1 for never.
+    pub active: i64,
+    /// What stands in the way.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub error: Option<ApiError>,
+    /// The subjects wanted of it.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub filter_subject: String,
+    /// What is done to subjects.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub subject_transforms: Vec<SubjectTransform>,
+}
+
+impl StreamInfo {
+    /// Reads it, as servers tell each other.
+    ///
+    /// # Errors
+    /// A document that is too long, too deep or not this format.
+    pub fn decode(bytes: &Bytes, limits: &Limits) -> Result<Self, WireError> {
+        go_json::decode("stream_info", Framing::Bare, bytes, limits)
+    }
+
+    /// It as upstream writes it.
+    pub fn encode(&self) -> Bytes {
+        go_json::encode(Framing::Bare, self)
+    }
+}
+
+/// An answer to a client about a stream: created, updated or asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamInfoResponse {
+    /// What is answered.
+    #[serde(rename = "type")]
+    pub response_type: ResponseType,
+    /// Why it was refused.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub error: Option<ApiError>,
+    /// Which part of the subjects this tells; only in answers to a question.
+    #[serde(flatten)]
+    pub page: Option<Page>,
+    /// The stream, unless refused.
+    #[serde(flatten)]
+    pub info: Option<Box<StreamInfo>>,
+    /// Whether it is new; only in answers to a creation.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub did_create: bool,
+}
+
+/// A part of a list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Page {
+    /// How long the list is.
+    pub total: i64,
+    /// Where the part begins.
+    pub offset: i64,
+    /// How long the part may be.
+    pub limit: i64,
+}
+
+impl StreamInfoResponse {
+    /// The answer that tells of a stream.
+    pub fn info(response_type: ResponseType, info: StreamInfo) -> Self {
+        let page = page_of(response_type);
+        Self { response_type, error: None, page, info: Some(Box::new(info)), did_create: false }
+    }
+
+    /// The answer that it is refused.
+    pub fn error(response_type: ResponseType, error: ApiError) -> Self {
+        let page = page_of(response_type);
+        Self { response_type, error: Some(error), page, info: None, did_create: false }
+    }
+
+    /// Reads an answer. Takes up to 64 bytes of memory for each byte of the document.
+    ///
+    /// # Errors
+    /// A document that is too long, too deep or not this format.
+    pub fn decode(bytes: &Bytes, limits: &Limits) -> Result<Self, WireError> {
+        go_json::decode("stream_info_response", Framing::Bare, bytes, limits)
+    }
+
+    /// The answer as upstream writes it.
+    pub fn encode(&self) -> Bytes {
+        go_json::encode(Framing::Bare, self)
+    }
+}
+
+/// Only answers to a question have pages.
+fn page_of(response_type: ResponseType) -> Option<Page> {
+    (response_type == ResponseType::StreamInfo).then(Page::default)
+}
