@@ -1,0 +1,185 @@
+//! Checks of the formats of NATS: what decodes must encode, and decode to the same again.
+
+use std::fmt::Debug;
+
+use bytes::{Bytes, BytesMut};
+use jetwake::ids::{ByteCount, GroupName};
+use jetwake::limits::Limits;
+use jetwake::wire::{
+    ApiResponse, AppendEntry, AppendResponse, DeleteRange, GoTime, MessageDelete, PeerState,
+    PublishAckResponse, RaftSnapshot, StreamMessage, StreamPurge, SyncRequest, TermAndVote,
+    VoteRequest, VoteResponse, WireError, s2,
+};
+
+/// Bounds so small that an input of a few bytes which takes more memory is noticed.
+pub fn limits() -> Limits {
+    const KIB: u64 = 1024;
+    Limits {
+        decompressed: ByteCount::new(256 * KIB),
+        json: ByteCount::new(64 * KIB),
+        snapshot: ByteCount::new(256 * KIB),
+        deleted: 65_536,
+        ..Limits::default()
+    }
+}
+
+/// The group whose name keys the hash of a snapshot; the corpus is made for it.
+pub fn group() -> GroupName {
+    GroupName::new("TESTGROUP").expect("visible characters without a dot")
+}
+
+/// What decodes must encode, at the length foretold, and decode to the same again.
+pub fn round_trip<T: Debug + PartialEq>(
+    input: &[u8],
+    decode: impl Fn(&Bytes) -> Result<T, WireError>,
+    encode: impl Fn(&T, &mut BytesMut),
+    encoded_len: impl Fn(&T) -> usize,
+) -> Option<Bytes> {
+    let value = decode(&Bytes::copy_from_slice(input)).ok()?;
+    let mut buffer = BytesMut::from(&b"before"[..]);
+    encode(&value, &mut buffer);
+    let encoded = buffer.freeze().slice(b"before".len()..);
+    assert_eq!(encoded.len(), encoded_len(&value), "length foretold for {value:?}");
+    assert_eq!(decode(&encoded).as_ref(), Ok(&value), "decoded from {encoded:?}");
+    Some(encoded)
+}
+
+/// As [`round_trip`], for a format that has one encoding of each value.
+fn exact<T: Debug + PartialEq>(
+    input: &[u8],
+    decode: impl Fn(&Bytes) -> Result<T, WireError>,
+    encode: impl Fn(&T, &mut BytesMut),
+    encoded_len: impl Fn(&T) -> usize,
+) {
+    if let Some(encoded) = round_trip(input, decode, encode, encoded_len) {
+        assert_eq!(encoded, input);
+    }
+}
+
+/// As [`round_trip`], for what upstream writes as JSON.
+fn json<T: Debug + PartialEq>(
+    input: &[u8],
+    decode: impl Fn(&Bytes, &Limits) -> Result<T, WireError>,
+    encode: impl Fn(&T) -> Bytes,
+) {
+    let limits = limits();
+    if let Ok(value) = decode(&Bytes::copy_from_slice(input), &limits) {
+        let encoded = encode(&value);
+        let again = decode(&encoded, &Limits::default());
+        assert_eq!(again.as_ref(), Ok(&value), "decoded from {encoded:?}");
+        assert_eq!(again.map(|again| encode(&again)), Ok(encoded), "one value has one text");
+    }
+}
+
+/// An answer of the API that only says whether it is done.
+pub fn api_response(input: &[u8]) {
+    json(input, ApiResponse::decode, ApiResponse::encode);
+}
+
+/// An append entry; its entries must be as many as it says, and build the same message.
+pub fn append_entry(input: &[u8]) {
+    round_trip(input, AppendEntry::decode, AppendEntry::encode, AppendEntry::encoded_len);
+    if let Ok(message) = AppendEntry::decode(&Bytes::copy_from_slice(input)) {
+        let entries: Vec<_> = message.entries.iter().collect();
+        assert_eq!(entries.len(), message.entries.len());
+        let bytes: usize = entries.iter().map(|entry| 5 + entry.data.len()).sum();
+        assert_eq!(bytes, message.entries.as_bytes().len(), "entries fill their region");
+    }
+}
+
+/// The answer to an append entry.
+pub fn append_response(input: &[u8]) {
+    exact(input, AppendResponse::decode, AppendResponse::encode, AppendResponse::encoded_len);
+}
+
+/// A run of deleted messages.
+pub fn delete_range(input: &[u8]) {
+    json(input, DeleteRange::decode, DeleteRange::encode);
+}
+
+/// A moment in Go's text.
+pub fn go_time(input: &[u8]) {
+    if let Some(time) = str::from_utf8(input).ok().and_then(|text| GoTime::parse(text).ok()) {
+        let text = time.to_string();
+        assert_eq!(GoTime::parse(&text), Ok(time), "parsed from {text}");
+    }
+}
+
+/// A message's deletion.
+pub fn message_delete(input: &[u8]) {
+    json(input, MessageDelete::decode, MessageDelete::encode);
+}
+
+/// A group's members.
+pub fn peer_state(input: &[u8]) {
+    let limits = limits();
+    round_trip(
+        input,
+        |bytes| PeerState::decode(bytes, &limits),
+        PeerState::encode,
+        PeerState::encoded_len,
+    );
+}
+
+/// A publisher's answer.
+pub fn publish_ack(input: &[u8]) {
+    json(input, PublishAckResponse::decode, PublishAckResponse::encode);
+}
+
+/// A stream's purge.
+pub fn purge(input: &[u8]) {
+    json(input, StreamPurge::decode, StreamPurge::encode);
+}
+
+/// A snapshot file.
+pub fn raft_snapshot(input: &[u8]) {
+    let group = group();
+    exact(
+        input,
+        |file| RaftSnapshot::decode(file, &group),
+        |snapshot, buffer| buffer.extend_from_slice(&snapshot.encode(&group)),
+        RaftSnapshot::encoded_len,
+    );
+}
+
+/// An S2 block, as one and as contents.
+pub fn s2_block(input: &[u8]) {
+    let limit = limits().decompressed.get();
+    if let Ok(contents) = s2::decode_block(input, limit) {
+        assert!(contents.len() as u64 <= limit, "{} bytes", contents.len());
+    }
+    if let Ok(block) = s2::encode_block(input) {
+        assert_eq!(s2::decode_block(&block, input.len() as u64).as_deref(), Ok(input));
+    }
+}
+
+/// A message of a stream, compressed or not, with its op byte.
+pub fn stream_message(input: &[u8]) {
+    let limits = limits();
+    let decode = |bytes: &Bytes| StreamMessage::decode(bytes, &limits);
+    let encode = |message: &StreamMessage, buffer: &mut BytesMut| {
+        message.encode(buffer).expect("what was decoded fits its lengths");
+    };
+    round_trip(input, decode, encode, StreamMessage::encoded_len);
+    if let Ok(message) = decode(&Bytes::copy_from_slice(input)) {
+        let mut buffer = BytesMut::new();
+        message.encode_allow_compress(&mut buffer).expect("what was decoded fits its lengths");
+        assert_eq!(decode(&buffer.freeze()).as_ref(), Ok(&message), "decoded from a block");
+    }
+}
+
+/// A follower's wish for messages.
+pub fn sync_request(input: &[u8]) {
+    json(input, SyncRequest::decode, SyncRequest::encode);
+}
+
+/// A file of a term and a vote.
+pub fn term_and_vote(input: &[u8]) {
+    round_trip(input, TermAndVote::decode, TermAndVote::encode, TermAndVote::encoded_len);
+}
+
+/// A vote request or its answer; their lengths tell them apart.
+pub fn vote(input: &[u8]) {
+    exact(input, VoteRequest::decode, VoteRequest::encode, VoteRequest::encoded_len);
+    exact(input, VoteResponse::decode, VoteResponse::encode, VoteResponse::encoded_len);
+}
