@@ -163,6 +163,9 @@ pub struct StoreMark {
     pub applied: Index,
     /// The term of that record.
     pub term: Term,
+    /// How many normal entries of the record behind it are applied as well: a record with
+    /// messages and deletes is stored in steps, and none is repeated after a crash.
+    pub entries: u32,
     /// The first sequence of the stream.
     pub first: Sequence,
     /// The last sequence that the stream ever had.

@@ -388,21 +388,23 @@ impl Stores {
 }
 
 fn encode_mark(key: &[u8], mark: &StoreMark) -> Bytes {
-    let mut body = BytesMut::with_capacity(40);
+    let mut body = BytesMut::with_capacity(44);
     for number in
         [mark.applied.get(), mark.term.get(), mark.first.get(), mark.last.get(), mark.failed]
     {
         body.put_u64_le(number);
     }
+    body.put_u32_le(mark.entries);
     seal(key, &[], &body)
 }
 
 fn decode_mark(body: &[u8]) -> Option<StoreMark> {
-    let (numbers, _) = body.as_chunks::<8>();
+    let (numbers, rest) = body.as_chunks::<8>();
     let [applied, term, first, last, failed] = *numbers.first_chunk()?;
     Some(StoreMark {
         applied: Index::new(u64::from_le_bytes(applied)),
         term: Term::new(u64::from_le_bytes(term)),
+        entries: u32::from_le_bytes(*rest.first_chunk()?),
         first: Sequence::new(u64::from_le_bytes(first)),
         last: Sequence::new(u64::from_le_bytes(last)),
         failed: u64::from_le_bytes(failed),

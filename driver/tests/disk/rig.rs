@@ -217,6 +217,7 @@ pub(crate) fn mark(last: u64) -> StoreMark {
         applied: Index::new(last * 10),
         last: Sequence::new(last),
         failed: 3,
+        entries: 4,
         ..StoreMark::default()
     }
 }
