@@ -6,9 +6,11 @@ pub mod api_level;
 mod append_entry;
 mod append_response;
 mod assignment;
+mod batch_message;
 mod client_info;
 mod cluster_info;
 mod consumer_config;
+mod consumer_ops;
 mod consumer_state;
 mod delete_range;
 mod error;
@@ -25,9 +27,11 @@ mod raft_snapshot;
 mod reader;
 pub mod s2;
 pub mod s2_stream;
+mod sequence_set;
 mod stream_config;
 mod stream_info;
 mod stream_message;
+mod stream_state;
 mod sync_request;
 mod term_and_vote;
 mod varint;
@@ -39,9 +43,11 @@ pub use api_level::Unsupported;
 pub use append_entry::{AppendEntry, AppendEntryBuilder, Entries, EntriesIter, Entry, EntryKind};
 pub use append_response::AppendResponse;
 pub use assignment::{ConsumerAssignment, RaftGroup, StreamAssignment};
+pub use batch_message::BatchMessage;
 pub use client_info::ClientInfo;
 pub use cluster_info::{ClusterInfo, PeerInfo, StreamAlternate};
 pub use consumer_config::{AckPolicy, ConsumerConfig, DeliverPolicy, PriorityPolicy, ReplayPolicy};
+pub use consumer_ops::ConsumerOp;
 pub use consumer_state::{ConsumerState, Pending, SequencePair};
 pub use delete_range::DeleteRange;
 pub use error::{Fault, WireError};
@@ -53,6 +59,7 @@ pub use peer_state::{DomainState, PeerState};
 pub use publish_ack::{PublishAck, PublishAckResponse, PublishAckTemplate};
 pub use purge::{PurgeRequest, StreamPurge};
 pub use raft_snapshot::RaftSnapshot;
+pub use sequence_set::{Iter as SequenceSetIter, Runs as SequenceSetRuns, SequenceSet};
 pub use stream_config::{
     DiscardPolicy, ExternalStream, PersistMode, Placement, Republish, RetentionPolicy, StorageType,
     StoreCompression, StreamConfig, StreamConsumerLimits, StreamSource, SubjectTransform,
@@ -61,6 +68,9 @@ pub use stream_info::{
     LostMessages, Page, StreamInfo, StreamInfoResponse, StreamInfoState, StreamSourceInfo,
 };
 pub use stream_message::StreamMessage;
+pub use stream_state::{
+    DeleteBlock, DeleteBlocks, DeleteBlocksBuilder, DeleteBlocksIter, StreamState,
+};
 pub use sync_request::SyncRequest;
 pub use term_and_vote::TermAndVote;
 pub use vote::{VoteRequest, VoteResponse};

@@ -107,6 +107,31 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// One byte that can only be this.
+    pub(crate) fn constant(
+        &mut self,
+        field: &'static str,
+        wanted: u8,
+        expected: &'static str,
+    ) -> Result<(), WireError> {
+        match self.peek() {
+            Some(found) if found != wanted => {
+                Err(self.error(field, Fault::Value { expected, found: u64::from(found) }))
+            }
+            _ => self.u8(field).map(|_| ()),
+        }
+    }
+
+    /// The next byte, left where it is; none at the end.
+    pub(crate) fn peek(&self) -> Option<u8> {
+        self.as_slice().first().copied()
+    }
+
+    /// All that is left, left where it is.
+    pub(crate) fn as_slice(&self) -> &'a [u8] {
+        &self.bytes[self.offset..]
+    }
+
     /// A variable-length number, as Go's `binary.Uvarint` reads it.
     pub(crate) fn uvarint(&mut self, field: &'static str) -> Result<u64, WireError> {
         let mut value = 0_u64;

@@ -1,4 +1,4 @@
-//! S2, the compression of messages (one block) and of assignments (a stream of chunks).
+//! S2, the compression of messages, in one block.
 //!
 //! The claimed size is checked against a limit before memory is taken. Compressed bytes are not
 //! the same from one compressor to the next; only what they unpack to is.

@@ -21,13 +21,11 @@ pub(crate) fn put(buffer: &mut BytesMut, mut value: u64) {
 }
 
 /// The unsigned form of a signed number: small ones of either sign stay small.
-#[allow(dead_code, reason = "consumer formats come next")]
 pub(crate) const fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)) as u64
 }
 
 /// The signed number of its unsigned form.
-#[allow(dead_code, reason = "consumer formats come next")]
 pub(crate) const fn unzigzag(value: u64) -> i64 {
     (value >> 1) as i64 ^ -((value & 1) as i64)
 }
