@@ -1,3 +1,8 @@
 //! The driver: turns sockets, disk and timers into events, and commands back into them.
 
+pub mod client;
+pub mod clock;
 pub mod disk;
+pub mod runtime;
+pub mod settings;
+pub mod transport;
