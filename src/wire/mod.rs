@@ -12,7 +12,9 @@ mod cluster_info;
 mod consumer_config;
 mod consumer_ops;
 mod consumer_state;
+mod consumer_state_binary;
 mod delete_range;
+mod entry;
 mod error;
 mod go_json;
 mod go_time;
@@ -50,6 +52,7 @@ pub use consumer_config::{AckPolicy, ConsumerConfig, DeliverPolicy, PriorityPoli
 pub use consumer_ops::ConsumerOp;
 pub use consumer_state::{ConsumerState, Pending, SequencePair};
 pub use delete_range::DeleteRange;
+pub use entry::StreamOp;
 pub use error::{Fault, WireError};
 pub use go_time::{BadTime, GoTime};
 pub use legacy_stream_state::LegacyStreamState;
