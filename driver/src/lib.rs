@@ -4,5 +4,7 @@ pub mod client;
 pub mod clock;
 pub mod disk;
 pub mod runtime;
+pub mod server;
 pub mod settings;
+pub mod trace_file;
 pub mod transport;

@@ -1,2 +1,9 @@
 //! The `jetwake` program.
-fn main() {}
+
+mod program;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    program::main()
+}

@@ -1,0 +1,97 @@
+//! `jetwake info`: what each node knows of a stream.
+
+use std::io::Write;
+use std::time::Duration;
+
+use clap::Args;
+use jetwake_driver::client::{Access, Client, ClientError, NodeAddress};
+use serde_json::Value;
+use tokio::time::timeout;
+
+use super::access::AccessArguments;
+use super::{Failure, block_on, tell};
+
+/// How long a node may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Show what each of the given nodes knows of a stream.
+///
+/// One line a node: who leads as far as it knows, and what its own replica holds. Fails if a node
+/// does not answer.
+#[derive(Args)]
+pub(super) struct InfoArguments {
+    /// The stream.
+    stream: String,
+
+    /// Print each node's whole answer, one JSON object a line.
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    access: AccessArguments,
+}
+
+pub(super) fn run(arguments: InfoArguments) -> Result<(), Failure> {
+    let InfoArguments { stream, json, access } = arguments;
+    let (nodes, access) = access.load()?;
+    let mut out = std::io::stdout();
+    if !json {
+        writeln!(
+            out,
+            "{:12} {:12} {:>12} {:>14} {:>12} {:>12} {:>10}",
+            "node", "leader", "messages", "bytes", "first", "last", "deleted"
+        )?;
+    }
+    let failed = block_on(async {
+        let mut failed = 0;
+        for node in &nodes {
+            match ask(node, &access, &stream).await {
+                Ok((_, info)) if json => writeln!(out, "{info}")?,
+                Ok((server, info)) => print(&mut out, &server, &info)?,
+                Err(error) => {
+                    failed += 1;
+                    tell(&format!("error: {error}"));
+                }
+            }
+        }
+        Ok(failed)
+    })?;
+    match failed {
+        0 => Ok(()),
+        _ => Err(anyhow::anyhow!("{failed} of {} nodes did not answer", nodes.len()).into()),
+    }
+}
+
+async fn ask(
+    node: &NodeAddress,
+    access: &Access,
+    stream: &str,
+) -> Result<(String, Value), anyhow::Error> {
+    let asked = async {
+        let mut client = Client::connect(node, access).await?;
+        let info = client.info(stream).await?;
+        Ok::<_, ClientError>((client.server().to_owned(), info))
+    };
+    timeout(PATIENCE, asked)
+        .await
+        .map_err(|_| anyhow::anyhow!("node {node}: no answer within {PATIENCE:?}"))?
+        .map_err(|error| match error {
+            ClientError::Refused(error) => anyhow::anyhow!("node {node}: {error}"),
+            error => error.into(),
+        })
+}
+
+fn print(out: &mut impl Write, server: &str, info: &Value) -> std::io::Result<()> {
+    let number = |path| info.pointer(path).and_then(Value::as_u64).unwrap_or_default();
+    let leader = info.pointer("/cluster/leader").and_then(Value::as_str);
+    writeln!(
+        out,
+        "{server:12} {:12} {:>12} {:>14} {:>12} {:>12} {:>10}",
+        leader.filter(|name| !name.is_empty()).unwrap_or("-"),
+        number("/state/messages"),
+        number("/state/bytes"),
+        number("/state/first_seq"),
+        number("/state/last_seq"),
+        number("/state/num_deleted"),
+    )
+}
