@@ -1,0 +1,82 @@
+//! What is due when: the simulator's queue, ordered by time and, within a moment, by the order in
+//! which things were put down.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+
+use jetwake::time::Time;
+
+/// A queue of things that become due.
+#[derive(Debug)]
+pub struct Agenda<T> {
+    entries: BinaryHeap<Entry<T>>,
+    numbered: u64,
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    at: Time,
+    number: u64,
+    due: T,
+}
+
+impl<T> PartialEq for Entry<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl<T> Eq for Entry<T> {}
+
+impl<T> PartialOrd for Entry<T> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<T> Ord for Entry<T> {
+    /// The earliest is the greatest, because the heap hands out the greatest first.
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.at, other.number).cmp(&(self.at, self.number))
+    }
+}
+
+impl<T> Default for Agenda<T> {
+    fn default() -> Self {
+        Self { entries: BinaryHeap::new(), numbered: 0 }
+    }
+}
+
+impl<T> Agenda<T> {
+    /// Puts down what becomes due at a moment.
+    pub fn put(&mut self, at: Time, due: T) {
+        self.numbered += 1;
+        self.entries.push(Entry { at, number: self.numbered, due });
+    }
+
+    /// When the next thing is due.
+    pub fn next_at(&self) -> Option<Time> {
+        self.entries.peek().map(|entry| entry.at)
+    }
+
+    /// Takes the next thing.
+    pub fn take(&mut self) -> Option<(Time, T)> {
+        self.entries.pop().map(|entry| (entry.at, entry.due))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comes_out_by_time_and_then_in_order() {
+        let mut agenda = Agenda::default();
+        for (at, name) in [(5, "late"), (1, "first"), (1, "second"), (3, "middle")] {
+            agenda.put(Time::from_nanos(at), name);
+        }
+        assert_eq!(agenda.next_at(), Some(Time::from_nanos(1)));
+        let order: Vec<_> = std::iter::from_fn(|| agenda.take().map(|(_, due)| due)).collect();
+        assert_eq!(order, ["first", "second", "middle", "late"]);
+    }
+}

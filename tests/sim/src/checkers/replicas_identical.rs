@@ -1,0 +1,82 @@
+//! At the end all replicas hold the same messages, and say the same of their state.
+
+use serde_json::Value;
+
+use super::acked_kept::Contents;
+use crate::network::Machine;
+
+/// What one replica holds and says.
+#[derive(Debug)]
+pub struct Replica {
+    /// Whose it is.
+    pub machine: Machine,
+    /// Its messages.
+    pub contents: Contents,
+    /// What it says of its state, as JSON.
+    pub state: Value,
+}
+
+/// Compares replicas with the first.
+///
+/// # Errors
+/// The first difference.
+pub fn check(replicas: &[Replica]) -> Result<(), String> {
+    let Some((first, others)) = replicas.split_first() else { return Ok(()) };
+    for other in others {
+        messages(first, other)?;
+        if first.state != other.state {
+            let (one, two) = (first.machine, other.machine);
+            return Err(format!("{one} says {}, and {two} says {}", first.state, other.state));
+        }
+    }
+    Ok(())
+}
+
+fn messages(first: &Replica, other: &Replica) -> Result<(), String> {
+    let (one, two) = (first.machine, other.machine);
+    for (sequence, message) in &first.contents {
+        match other.contents.get(sequence) {
+            None => return Err(format!("{one} holds {sequence}, {message:?}, and {two} does not")),
+            Some(held) if !held.same_as(message) => {
+                return Err(format!(
+                    "{one} holds {message:?} as {sequence}, and {two} holds {held:?}"
+                ));
+            }
+            Some(_) => {}
+        }
+    }
+    let more = other.contents.iter().find(|(sequence, _)| !first.contents.contains_key(sequence));
+    match more {
+        Some((sequence, message)) => {
+            Err(format!("{two} holds {sequence}, {message:?}, and {one} does not"))
+        }
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::acked_kept::tests::contents;
+    use super::*;
+
+    #[test]
+    fn a_difference_is_found_in_messages_and_in_words() {
+        let replica = |at, messages: &[(u64, &str)], count: u64| Replica {
+            machine: Machine(at),
+            contents: contents(messages),
+            state: serde_json::json!({ "messages": count }),
+        };
+        let whole = [(1, "a"), (2, "b")];
+        let check_with = |other| check(&[replica(0, &whole, 2), other]);
+        assert_eq!(check_with(replica(1, &whole, 2)), Ok(()));
+        for (other, words) in [
+            (replica(1, &whole[..1], 2), "n1 holds 2"),
+            (replica(1, &[(1, "a"), (2, "b"), (3, "c")], 2), "n2 holds 3"),
+            (replica(1, &[(1, "a"), (2, "c")], 2), "and n2 holds c"),
+            (replica(1, &whole, 3), "n2 says"),
+        ] {
+            let found = check_with(other).expect_err(words);
+            assert!(found.contains(words), "{found}");
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! A client: publishes with message ids, remembers what it was told, and asks again when it was
+//! told nothing.
+
+use core::ops::Range;
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use jetwake::command::{Answer, Message};
+use jetwake::event::Request;
+use jetwake::ids::{ByteCount, GroupId, Index, RequestId, Sequence};
+use jetwake::time::Duration;
+use serde_json::Value;
+
+use crate::dice::{Dice, PerMillion};
+use crate::history::{History, Publication};
+
+/// What a client does.
+#[derive(Clone, Debug)]
+pub struct ClientPlan {
+    /// The group that it asks.
+    pub group: GroupId,
+    /// How long it rests between two requests.
+    pub interval: Duration,
+    /// How many requests it leaves unanswered at most.
+    pub window: usize,
+    /// How many messages it publishes at most.
+    pub messages: u64,
+    /// How many bytes each has.
+    pub payload: Range<usize>,
+    /// Over how many subjects, `s.0`, `s.1`…
+    pub subjects: u64,
+    /// How likely a request is a delete.
+    pub deletes: PerMillion,
+    /// How likely a request is a purge.
+    pub purges: PerMillion,
+    /// How likely a request is a read.
+    pub reads: PerMillion,
+    /// How likely it publishes once more what was acknowledged.
+    pub repeats: PerMillion,
+    /// After how long it gives up on an answer.
+    pub timeout: Duration,
+    /// How long it waits before it asks again.
+    pub backoff: Duration,
+    /// How likely a request or an answer is lost.
+    pub losses: PerMillion,
+}
+
+impl Default for ClientPlan {
+    fn default() -> Self {
+        Self {
+            group: GroupId(0),
+            interval: Duration::from_millis(20),
+            window: 64,
+            messages: u64::MAX,
+            payload: 8..200,
+            subjects: 10,
+            deletes: 0,
+            purges: 0,
+            reads: 0,
+            repeats: 0,
+            timeout: Duration::from_secs(3),
+            backoff: Duration::from_millis(200),
+            losses: 0,
+        }
+    }
+}
+
+/// Something that a client wants done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Publish the message of this number.
+    Publish(usize),
+    /// Delete a message.
+    Delete(Sequence),
+    /// Purge; the number is the history's.
+    Purge(usize),
+    /// Read from here.
+    Read(Sequence),
+}
+
+/// A client.
+#[derive(Debug)]
+pub struct Client {
+    /// What it does.
+    pub plan: ClientPlan,
+    /// Whether it begins nothing new.
+    pub stopped: bool,
+    number: usize,
+    dice: Dice,
+    published: u64,
+    /// What it asked and was not answered; those that it gave up on stay, for late answers.
+    asked: BTreeMap<RequestId, (Task, bool)>,
+    waiting: usize,
+    resting: usize,
+}
+
+/// What an answer says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// A message is stored.
+    Acknowledged {
+        /// Its place.
+        sequence: Sequence,
+        /// Whether it was there before.
+        duplicate: bool,
+    },
+    /// An entry of a plain group is committed.
+    Committed(Index),
+    /// It is done.
+    Done,
+    /// It is refused.
+    Refused {
+        /// Upstream's error code.
+        code: u64,
+        /// The words.
+        text: String,
+    },
+    /// Messages.
+    Messages(Vec<Message>),
+    /// Something that no client understands.
+    Gibberish(String),
+}
+
+/// Reads an answer.
+pub fn told(answer: &Answer) -> Told {
+    let json = match answer {
+        Answer::Messages { messages, .. } => return Told::Messages(messages.clone()),
+        Answer::Json(json) => json,
+        other => return Told::Gibberish(format!("{other:?}")),
+    };
+    let gibberish = || Told::Gibberish(json.escape_ascii().to_string());
+    let Ok(value) = serde_json::from_slice::<Value>(json) else {
+        return gibberish();
+    };
+    if let Some(error) = value.get("error") {
+        let code = error.get("err_code").and_then(Value::as_u64).unwrap_or(0);
+        let text = error.get("description").and_then(Value::as_str).unwrap_or("").to_string();
+        return Told::Refused { code, text };
+    }
+    if value.get("success").and_then(Value::as_bool) == Some(true) {
+        return Told::Done;
+    }
+    if let Some(index) = value.get("index").and_then(Value::as_u64) {
+        return Told::Committed(Index::new(index));
+    }
+    match value.get("seq").and_then(Value::as_u64) {
+        Some(sequence) => Told::Acknowledged {
+            sequence: Sequence::new(sequence),
+            duplicate: value.get("duplicate").and_then(Value::as_bool).unwrap_or(false),
+        },
+        None => gibberish(),
+    }
+}
+
+impl Client {
+    /// A client that begins at once.
+    pub fn new(number: usize, plan: ClientPlan, dice: Dice) -> Self {
+        Self {
+            plan,
+            stopped: false,
+            number,
+            dice,
+            published: 0,
+            asked: BTreeMap::new(),
+            waiting: 0,
+            resting: 0,
+        }
+    }
+
+    /// What it does next, if it does not rest.
+    pub fn next_task(&mut self, history: &mut History) -> Option<Task> {
+        if self.stopped || self.unfinished() >= self.plan.window {
+            return None;
+        }
+        self.other_task(history).or_else(|| self.publish(history))
+    }
+
+    fn other_task(&mut self, history: &mut History) -> Option<Task> {
+        let some = history.some_sequence(self.dice.bits())?;
+        if self.dice.chance(self.plan.deletes) {
+            history.ask_delete(some);
+            return Some(Task::Delete(some));
+        }
+        if self.dice.chance(self.plan.purges) {
+            let filter = match self.dice.below(4) {
+                0 => Bytes::new(),
+                _ => self.subject(),
+            };
+            return Some(Task::Purge(history.ask_purge(filter, some)));
+        }
+        if self.dice.chance(self.plan.reads) {
+            return Some(Task::Read(some));
+        }
+        if self.dice.chance(self.plan.repeats) {
+            let number = self.dice.place(history.publications().len());
+            return Some(Task::Publish(number));
+        }
+        None
+    }
+
+    fn subject(&mut self) -> Bytes {
+        Bytes::from(format!("s.{}", self.dice.below(self.plan.subjects)))
+    }
+
+    fn publish(&mut self, history: &mut History) -> Option<Task> {
+        if self.published >= self.plan.messages {
+            return None;
+        }
+        self.published += 1;
+        let id = Bytes::from(format!("c{}-{}", self.number, self.published));
+        let text = id.escape_ascii();
+        let header = Bytes::from(format!("NATS/1.0\r\nNats-Msg-Id: {text}\r\n\r\n"));
+        let range = &self.plan.payload;
+        let length = range.start + self.dice.place(range.end.saturating_sub(range.start));
+        let mut random = self.dice.fork();
+        // The id stands in the body too: a plain group sees nothing else of a message.
+        let mut payload = [&id[..], b"\n"].concat();
+        let whole = payload.len() + length;
+        while payload.len() < whole {
+            payload.extend(random.bits().to_le_bytes());
+        }
+        payload.truncate(whole);
+        let subject = self.subject();
+        let payload = Bytes::from(payload);
+        Some(Task::Publish(history.publish(Publication { id, subject, header, payload })))
+    }
+
+    /// The request for a task.
+    pub fn request(&self, task: Task, history: &History) -> Request {
+        match task {
+            Task::Publish(number) => {
+                let publication = &history.publications()[number];
+                Request::Publish {
+                    subject: publication.subject.clone(),
+                    header: publication.header.clone(),
+                    payload: publication.payload.clone(),
+                }
+            }
+            Task::Delete(sequence) => Request::Delete { sequence },
+            Task::Purge(number) => {
+                let purge = history.purge(number).expect("a purge is recorded before it is asked");
+                Request::Purge { filter: purge.filter.clone(), before: purge.before, keep: 0 }
+            }
+            Task::Read(first) => Request::Read { first, most: 50, bytes: ByteCount::new(50_000) },
+        }
+    }
+
+    /// It asked.
+    pub fn asked(&mut self, id: RequestId, task: Task) {
+        self.asked.insert(id, (task, true));
+        self.waiting += 1;
+    }
+
+    /// It hears an answer: what it had asked, and whether it still waited.
+    pub fn hear(&mut self, id: RequestId) -> Option<(Task, bool)> {
+        let heard = self.asked.remove(&id);
+        self.waiting -= usize::from(heard.is_some_and(|(_, waited)| waited));
+        heard
+    }
+
+    /// It gives up on an answer, if it still waits for it: what it had asked.
+    pub fn give_up(&mut self, id: RequestId) -> Option<Task> {
+        let (task, waits) = self.asked.get_mut(&id).filter(|(_, waits)| *waits)?;
+        *waits = false;
+        self.waiting -= 1;
+        Some(*task)
+    }
+
+    /// Whether it asked this, and was not answered.
+    pub fn has_asked(&self, id: RequestId) -> bool {
+        self.asked.contains_key(&id)
+    }
+
+    /// The number of the message that it asked to publish.
+    pub fn publication_asked(&self, id: RequestId) -> Option<usize> {
+        match self.asked.get(&id) {
+            Some((Task::Publish(number), _)) => Some(*number),
+            _ => None,
+        }
+    }
+
+    /// It will ask again, after a rest.
+    pub fn rests(&mut self) {
+        self.resting += 1;
+    }
+
+    /// It has rested.
+    pub fn rested(&mut self) {
+        self.resting = self.resting.saturating_sub(1);
+    }
+
+    /// How many requests it has neither an answer to nor given up on.
+    pub const fn unfinished(&self) -> usize {
+        self.waiting + self.resting
+    }
+
+    /// Draws of its own: which server it asks, how long its messages travel.
+    pub fn dice(&mut self) -> &mut Dice {
+        &mut self.dice
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn understands_what_upstream_says() {
+        let json = |text: &'static str| told(&Answer::Json(Bytes::from_static(text.as_bytes())));
+        let acknowledged = |sequence, duplicate| Told::Acknowledged {
+            sequence: Sequence::new(sequence),
+            duplicate,
+        };
+        assert_eq!(json(r#"{"stream":"S","seq":7}"#), acknowledged(7, false));
+        assert_eq!(json(r#"{"stream":"S","seq":7,"duplicate":true}"#), acknowledged(7, true));
+        assert_eq!(json(r#"{"type":"x","success":true}"#), Told::Done);
+        assert_eq!(json(r#"{"index":4}"#), Told::Committed(Index::new(4)));
+        let refused = json(
+            r#"{"error":{"code":503,"err_code":10077,"description":"no"},"stream":"S","seq":0}"#,
+        );
+        assert_eq!(refused, Told::Refused { code: 10077, text: "no".into() });
+        assert!(matches!(json("nonsense"), Told::Gibberish(_)));
+    }
+
+    #[test]
+    fn keeps_to_its_window_and_hears_late_answers() {
+        let plan = ClientPlan { window: 2, ..ClientPlan::default() };
+        let mut client = Client::new(0, plan, Dice::new(1));
+        let mut history = History::default();
+        for id in 1..=2 {
+            let task = client.next_task(&mut history).unwrap();
+            client.asked(RequestId::new(id), task);
+        }
+        assert_eq!(client.next_task(&mut history), None);
+        assert_eq!(client.give_up(RequestId::new(1)), Some(Task::Publish(0)));
+        assert_eq!(client.give_up(RequestId::new(1)), None);
+        assert!(client.next_task(&mut history).is_some());
+        assert_eq!(client.hear(RequestId::new(1)), Some((Task::Publish(0), false)));
+        assert_eq!(client.hear(RequestId::new(2)), Some((Task::Publish(1), true)));
+        assert_eq!((client.hear(RequestId::new(2)), client.unfinished()), (None, 0));
+    }
+}

@@ -1,0 +1,219 @@
+//! The way between clients and nodes: whom they ask, what gets lost, what they remember.
+
+use jetwake::command::{Answer, Message};
+use jetwake::event::Request;
+use jetwake::ids::{GroupId, RequestId, Sequence};
+use jetwake::time::Duration;
+
+use super::{Asker, Cluster, Due};
+use crate::client::{Client, ClientPlan, Task, Told, told};
+use crate::history::History;
+use crate::network::Machine;
+use crate::story::Detail;
+
+impl Cluster {
+    /// A client begins; its number.
+    pub fn add_client(&mut self, plan: ClientPlan) -> usize {
+        let number = self.clients.len();
+        let dice = self.dice.fork();
+        self.clients.push(Client::new(number, plan, dice));
+        self.agenda.put(self.now, Due::ClientActs(number));
+        number
+    }
+
+    /// A client, to change what it does.
+    pub fn client_mut(&mut self, client: usize) -> &mut Client {
+        &mut self.clients[client]
+    }
+
+    /// Whether every client has an answer to all that it asked.
+    pub fn clients_are_done(&self) -> bool {
+        self.clients.iter().all(|client| client.unfinished() == 0)
+    }
+
+    pub(super) fn client_acts(&mut self, number: usize) {
+        let client = &mut self.clients[number];
+        let group = client.plan.group.0 as usize;
+        let interval = client.plan.interval;
+        if let Some(task) = client.next_task(&mut self.histories[group]) {
+            self.client_asks(number, task);
+        }
+        if !self.clients[number].stopped {
+            self.agenda.put(self.now + interval, Due::ClientActs(number));
+        }
+    }
+
+    /// Stops a client from beginning anything new; what it began, it ends.
+    pub fn stop_client(&mut self, client: usize) {
+        self.clients[client].stopped = true;
+    }
+
+    /// Stops every client.
+    pub fn stop_clients(&mut self) {
+        (0..self.clients.len()).for_each(|client| self.stop_client(client));
+    }
+
+    fn client_asks(&mut self, number: usize, task: Task) {
+        let id = self.next_request();
+        let machine = self.whom_to_ask(number, task);
+        let client = &mut self.clients[number];
+        let group = client.plan.group;
+        let request = client.request(task, &self.histories[group.0 as usize]);
+        client.asked(id, task);
+        let losses = client.plan.losses;
+        let travels = travel(client);
+        let lost = client.dice().chance(losses);
+        self.agenda
+            .put(self.now + self.clients[number].plan.timeout, Due::ClientGivesUp(number, id));
+        if matches!(task, Task::Publish(_)) {
+            self.coverage.count("publishes sent");
+        }
+        if !lost {
+            self.agenda.put(self.now + travels, Due::Request { machine, id, group, request });
+        }
+    }
+
+    /// The leader, as far as the client was told; now and then anybody.
+    fn whom_to_ask(&mut self, number: usize, task: Task) -> Machine {
+        let group = self.clients[number].plan.group;
+        let leader = self.leader(group).filter(|_| !matches!(task, Task::Read(_)));
+        let machines = self.setup.machines;
+        let dice = self.clients[number].dice();
+        let anybody = Machine(dice.place(machines));
+        if dice.chance(50_000) { anybody } else { leader.unwrap_or(anybody) }
+    }
+
+    pub(super) fn request_arrives(
+        &mut self,
+        machine: Machine,
+        id: RequestId,
+        group: GroupId,
+        request: Request,
+    ) {
+        // Only clients' requests travel; who is not waited for any more still gets there.
+        let Some(client) = self.clients.iter().position(|client| client.has_asked(id)) else {
+            return;
+        };
+        if self.is_up(machine) {
+            self.hand_request(machine, id, group, request, Asker::Client(client));
+        } else {
+            let travels = travel(&mut self.clients[client]);
+            self.agenda.put(self.now + travels, Due::ClientRefused(client, id));
+        }
+    }
+
+    pub(super) fn answer_travels(&mut self, number: usize, id: RequestId, answer: Answer) {
+        let client = &mut self.clients[number];
+        let losses = client.plan.losses;
+        let travels = travel(client);
+        if !client.dice().chance(losses) {
+            self.agenda.put(self.now + travels, Due::ClientHears(number, id, answer));
+        }
+    }
+
+    pub(super) fn client_gives_up(&mut self, number: usize, id: RequestId) {
+        if let Some(task) = self.clients[number].give_up(id) {
+            self.coverage.count("requests given up");
+            self.ask_again(number, task);
+        }
+    }
+
+    /// What must be done is asked again after a rest; a delete or a read is let go.
+    fn ask_again(&mut self, number: usize, task: Task) {
+        if matches!(task, Task::Publish(_)) {
+            let client = &mut self.clients[number];
+            client.rests();
+            let backoff = client.plan.backoff;
+            let rest = backoff + client.dice().duration(&(Duration::ZERO..backoff));
+            self.agenda.put(self.now + rest, Due::ClientRetries(number, task));
+        }
+    }
+
+    pub(super) fn client_retries(&mut self, number: usize, task: Task) {
+        self.clients[number].rested();
+        self.client_asks(number, task);
+    }
+
+    pub(super) fn client_hears(&mut self, number: usize, id: RequestId, answer: &Answer) {
+        let Some((task, waited)) = self.clients[number].hear(id) else { return };
+        let group = self.clients[number].plan.group;
+        let told = told(answer);
+        if let Told::Refused { code, text } = &told {
+            self.coverage.count("requests refused");
+            self.tell(Detail::Messages, || format!("client {number} is refused: {code} {text}"));
+            if waited {
+                self.ask_again(number, task);
+            }
+            return;
+        }
+        match self.learn(group, task, told) {
+            Ok(what) => self.coverage.count(what),
+            Err(what) => self.violate("clients are told the truth", what),
+        }
+    }
+
+    /// Takes down what a client was told.
+    fn learn(&mut self, group: GroupId, task: Task, told: Told) -> Result<&'static str, String> {
+        let history = &mut self.histories[group.0 as usize];
+        match (task, told) {
+            (Task::Publish(number), Told::Acknowledged { sequence, duplicate }) => {
+                let first = history.acknowledge(number, sequence)?;
+                Ok(match (duplicate, first) {
+                    (true, _) => "publishes acknowledged as duplicates",
+                    (false, true) => "publishes acknowledged",
+                    (false, false) => "publishes acknowledged again",
+                })
+            }
+            (Task::Publish(number), Told::Committed(_)) => {
+                let first = history.commit(number);
+                Ok(if first { "publishes acknowledged" } else { "publishes acknowledged again" })
+            }
+            (Task::Delete(sequence), Told::Done) => {
+                history.deleted(sequence);
+                Ok("deletes acknowledged")
+            }
+            (Task::Purge(number), Told::Done) => {
+                history.purged(number);
+                Ok("purges acknowledged")
+            }
+            (Task::Read(first), Told::Messages(messages)) => {
+                look_at_messages(history, first, &messages)?;
+                Ok("reads")
+            }
+            (task, told) => Err(format!("{task:?} is answered by {told:?}")),
+        }
+    }
+}
+
+/// Every message that is read was published, and has the sequence that was acknowledged.
+fn look_at_messages(
+    history: &History,
+    first: Sequence,
+    messages: &[Message],
+) -> Result<(), String> {
+    let mut before = first.previous();
+    for message in messages {
+        let sequence = message.sequence;
+        if sequence <= before {
+            return Err(format!("a read gives {sequence} after {before}"));
+        }
+        before = sequence;
+        let id = crate::records::message_id(&message.header);
+        let Some((number, publication)) = id.as_ref().and_then(|id| history.by_id(id)) else {
+            return Err(format!("a read gives {sequence}, which nobody published"));
+        };
+        let whole = publication.payload == message.payload
+            && publication.subject == message.subject
+            && publication.header == message.header;
+        let acknowledged = history.sequence_of(number).unwrap_or(sequence);
+        if !whole || acknowledged != sequence {
+            let id = publication.id.escape_ascii();
+            return Err(format!("a read gives {id} as {sequence}, changed or moved"));
+        }
+    }
+    Ok(())
+}
+
+fn travel(client: &mut Client) -> Duration {
+    client.dice().duration(&(Duration::from_micros(100)..Duration::from_millis(3)))
+}

@@ -1,0 +1,346 @@
+//! What a command does to the simulated world.
+
+use jetwake::command::{Command, Destination, LogChange, Report, Role};
+use jetwake::event::Event;
+use jetwake::ids::{GroupId, RequestId};
+use jetwake::subject::Subject;
+use jetwake::time::Duration;
+
+use super::{Asker, Cluster, Due, unknown};
+use crate::checkers::Seen;
+use crate::client::{Told, told};
+use crate::disk::DiskWork;
+use crate::network::{Envelope, Machine, is_literal};
+use crate::records;
+use crate::story::Detail;
+
+const CONTRACT: &str = "the contract of commands";
+
+impl Cluster {
+    pub(super) fn perform(&mut self, machine: Machine, command: Command) {
+        let now = self.now;
+        match command {
+            Command::Send { to, subject, reply, payload } => {
+                let envelope = Envelope { from: machine, to: machine, subject, reply, payload };
+                self.send(&to, envelope);
+            }
+            Command::Subscribe(subject) => {
+                let done = self.processes[machine.0].subscriptions.add(&subject);
+                self.keep_contract(machine, done);
+            }
+            Command::Unsubscribe(subject) => {
+                let done = self.processes[machine.0].subscriptions.remove(&subject);
+                self.keep_contract(machine, done);
+            }
+            Command::Write { id, group, change } => {
+                self.cover_change(machine, group, &change);
+                self.ledger.asked(group, &change);
+                let work = self.disks[machine.0].write(now, id, group, change);
+                if let Some(Some(work)) = self.keep_contract(machine, work) {
+                    self.disk_works(machine, work);
+                }
+            }
+            Command::Load { id, group, first, last, bytes } => {
+                let work = self.disks[machine.0].load(now, id, group, (first, last), bytes);
+                self.try_disk(machine, work);
+            }
+            Command::Store { id, group, change, mark } => {
+                self.applies(machine, group, mark.applied);
+                let work = self.disks[machine.0].take(now, id, group, change, mark);
+                self.try_disk(machine, work);
+            }
+            Command::SyncStore { group, through } => {
+                let work = self.disks[machine.0].sync_store(now, group, through);
+                self.try_disk(machine, work);
+            }
+            Command::Read { id, group, first, last, messages, bytes } => {
+                let most = (messages, bytes);
+                let work = self.disks[machine.0].read(now, id, group, (first, last), most);
+                self.try_disk(machine, work);
+            }
+            Command::Answer { id, answer } => self.answer(machine, id, answer),
+            Command::Apply { group, index, entries } => {
+                self.applies(machine, group, index);
+                let plain = self.processes[machine.0].machines.entry(group).or_default();
+                let applied = plain.apply(index, &entries);
+                self.plain_applies(machine, group, applied);
+            }
+            Command::ApplySnapshot { group, index, data } => {
+                let plain = self.processes[machine.0].machines.entry(group).or_default();
+                let applied = plain.install(index, &data);
+                self.plain_applies(machine, group, applied);
+            }
+            Command::Report { group, report } => self.report(machine, group, report),
+            other => unknown(&other),
+        }
+    }
+
+    /// A breach of the contract is a violation like any other.
+    fn keep_contract<T>(&mut self, machine: Machine, done: Result<T, String>) -> Option<T> {
+        match done {
+            Ok(done) => Some(done),
+            Err(what) => {
+                self.violate(CONTRACT, format!("{machine} {what}"));
+                None
+            }
+        }
+    }
+
+    fn try_disk(
+        &mut self,
+        machine: Machine,
+        work: Result<(jetwake::time::Time, DiskWork), String>,
+    ) {
+        if let Some(work) = self.keep_contract(machine, work) {
+            self.disk_works(machine, work);
+        }
+    }
+
+    fn disk_works(&mut self, machine: Machine, (at, work): (jetwake::time::Time, DiskWork)) {
+        let incarnation = self.processes[machine.0].incarnation;
+        self.agenda.put(at, Due::Disk { machine, incarnation, work });
+    }
+
+    fn send(&mut self, to: &Destination, envelope: Envelope) {
+        let from = envelope.from;
+        let reply_is_literal = envelope.reply.as_ref().is_none_or(|r| is_literal(r.as_bytes()));
+        if !is_literal(envelope.subject.as_bytes()) || !reply_is_literal {
+            let (subject, reply) = (&envelope.subject, &envelope.reply);
+            let what = format!("{from} sends to {subject} with the reply {reply:?}");
+            return self.violate(CONTRACT, what);
+        }
+        self.inboxes.learn(from, &envelope.subject, envelope.reply.as_ref());
+        for to in self.targets(from, to, &envelope.subject) {
+            if to == from {
+                let what = format!("{from} sends {} to itself", envelope.subject);
+                return self.violate(CONTRACT, what);
+            }
+            let passage = self.network.pass(self.now, from, to, envelope.payload.len());
+            self.coverage.add("messages dropped", u64::from(passage.dropped));
+            let doubled = passage.arrivals.len().saturating_sub(1);
+            self.coverage.add("messages doubled", doubled as u64);
+            self.tell_message(&envelope, to, &passage);
+            for at in passage.arrivals {
+                self.agenda.put(at, Due::Arrival(Envelope { to, ..envelope.clone() }));
+            }
+        }
+    }
+
+    fn targets(&self, from: Machine, to: &Destination, subject: &Subject) -> Vec<Machine> {
+        match to {
+            Destination::Peers(peers) => {
+                let place = |peer| self.processes.iter().position(|process| process.peer == peer);
+                peers.iter().filter_map(|peer| place(*peer)).map(Machine).collect()
+            }
+            Destination::Subscribers => self
+                .machines()
+                .into_iter()
+                .filter(|to| *to != from && self.processes[to.0].subscriptions.hear(subject))
+                .collect(),
+        }
+    }
+
+    fn answer(&mut self, machine: Machine, id: RequestId, answer: jetwake::command::Answer) {
+        let incarnation = self.processes[machine.0].incarnation;
+        let Some(pending) = self.requests.remove(&id) else {
+            let what = format!("{machine} answers request {id}, which waits for nothing");
+            return self.violate(CONTRACT, what);
+        };
+        if (pending.machine, pending.incarnation) != (machine, incarnation) {
+            let what = format!("{machine} answers request {id}, which it was not asked");
+            return self.violate(CONTRACT, what);
+        }
+        match pending.asker {
+            Asker::Test => {
+                self.answers.insert(id, answer);
+            }
+            Asker::Client(client) => {
+                let told = told(&answer);
+                self.look_at_acknowledgement(machine, pending.group, client, id, &told);
+                self.answer_travels(client, id, answer);
+            }
+        }
+    }
+
+    fn look_at_acknowledgement(
+        &mut self,
+        machine: Machine,
+        group: GroupId,
+        client: usize,
+        id: RequestId,
+        told: &Told,
+    ) {
+        if !matches!(told, Told::Acknowledged { .. } | Told::Committed(_)) {
+            return;
+        }
+        let Some(number) = self.clients[client].publication_asked(id) else { return };
+        let history = &self.histories[group.0 as usize];
+        let Some(message) = history.publications().get(number).map(|p| p.id.clone()) else {
+            return;
+        };
+        self.look(machine, &Seen::Acknowledged { group, message: &message });
+    }
+
+    /// What a process applies is committed, in its term at the latest.
+    fn applies(&mut self, machine: Machine, group: GroupId, through: jetwake::ids::Index) {
+        let role = self.processes[machine.0].roles.get(&group);
+        let term = role.map_or(jetwake::ids::Term::MAX, |(_, term, _)| *term);
+        if let Some(log) = self.disks[machine.0].log(group) {
+            self.ledger.applied(group, through, term, log);
+        }
+    }
+
+    fn plain_applies(&mut self, machine: Machine, group: GroupId, applied: Result<(), String>) {
+        self.keep_contract(machine, applied);
+        let through = self.processes[machine.0].machines.entry(group).or_default().applied();
+        let at = self.now + self.dice.duration(&(Duration::ZERO..self.setup.applying));
+        let incarnation = self.processes[machine.0].incarnation;
+        let event = Event::Applied { group, through };
+        self.agenda.put(at, Due::Event { machine, incarnation, event });
+    }
+
+    fn cover_change(&mut self, machine: Machine, group: GroupId, change: &LogChange) {
+        self.coverage.count(match change {
+            LogChange::Append { .. } => "records appended",
+            LogChange::Truncate { .. } => "truncations",
+            LogChange::Compact { .. } => "compactions",
+            LogChange::Reset { .. } => "resets",
+            LogChange::TermAndVote(_) => "terms and votes written",
+            LogChange::Snapshot { .. } => "snapshots written",
+            _ => "other changes of a log",
+        });
+        let detail = match change {
+            LogChange::Append { .. } => Detail::Messages,
+            _ => Detail::Events,
+        };
+        self.tell(detail, || format!("{machine} {group} writes {}", describe(change)));
+    }
+
+    fn report(&mut self, machine: Machine, group: Option<GroupId>, report: Report) {
+        self.tell(Detail::Events, || {
+            let group = group.map_or(String::new(), |group| format!("{group} "));
+            format!("{machine} {group}{}", tell_report(&report))
+        });
+        let what = match &report {
+            Report::Role { role: Role::Leader, .. } => "elections won",
+            Report::Role { role: Role::Candidate, .. } => "candidacies",
+            Report::Role { .. } => "changes of role",
+            Report::Refused { .. } => "messages refused",
+            Report::Catchup(_) => "phases of catchups",
+            Report::Snapshot { installed: true, .. } => "snapshots installed",
+            Report::Snapshot { installed: false, .. } => "snapshots taken",
+            Report::StoodAside(_) => "groups that stood aside",
+            _ => "other reports",
+        };
+        self.coverage.count(what);
+        if let (Some(group), Report::Role { role, term, leader }) = (group, report) {
+            self.processes[machine.0].roles.insert(group, (role, term, leader));
+        }
+    }
+
+    pub(super) fn tell_event(&mut self, machine: Machine, event: &Event) {
+        let line = match event {
+            Event::WriteFailed { failure, .. } | Event::StoreFailed { failure, .. } => {
+                format!("{machine} is told that its disk failed: {failure}")
+            }
+            Event::Connected(peer) => format!("{machine} reaches {peer}"),
+            Event::Disconnected(peer) => format!("{machine} no longer reaches {peer}"),
+            Event::LoadFailed { load, .. } => format!("{machine} cannot do load {load}"),
+            _ => return,
+        };
+        self.tell(Detail::Events, || line);
+    }
+
+    fn tell_message(
+        &mut self,
+        envelope: &Envelope,
+        to: Machine,
+        passage: &crate::network::Passage,
+    ) {
+        let copies = match passage.arrivals.len() {
+            0 => ", and it is lost",
+            1 => "",
+            _ => ", and it is doubled",
+        };
+        let Envelope { from, subject, payload, .. } = envelope;
+        self.story.tell(Detail::Messages, self.now, || {
+            format!("{from} > {to} {subject}: {}{copies}", read_message(subject, payload))
+        });
+    }
+}
+
+fn describe(change: &LogChange) -> String {
+    match change {
+        LogChange::Append { index, record } => format!("record {index}, {} bytes", record.len()),
+        LogChange::Truncate { last } => format!("a truncation to {last}"),
+        LogChange::Compact { through } => format!("a compaction through {through}"),
+        LogChange::Reset { last } => format!("a reset to begin behind {last}"),
+        LogChange::TermAndVote(written) => match written.vote {
+            Some(vote) => format!("term {} and its vote for {vote}", written.term),
+            None => format!("term {} without a vote", written.term),
+        },
+        LogChange::Snapshot { index, term, .. } => {
+            format!("a snapshot through {index} of term {term}")
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+fn tell_report(report: &Report) -> String {
+    let of = |leader: &Option<jetwake::ids::PeerId>| match leader {
+        Some(leader) => format!("follows {leader}"),
+        None => "follows nobody".into(),
+    };
+    match report {
+        Report::Role { role: Role::Leader, term, .. } => format!("leads term {term}"),
+        Report::Role { role: Role::Candidate, term, .. } => {
+            format!("asks for votes in term {term}")
+        }
+        Report::Role { role, term, leader } => {
+            let observer = if *role == Role::Observer { " as an observer" } else { "" };
+            format!("{} in term {term}{observer}", of(leader))
+        }
+        Report::Refused { from, why } => match from {
+            Some(from) => format!("refuses a message of {from}: {why}"),
+            None => format!("refuses a message: {why}"),
+        },
+        Report::Catchup(phase) => format!("catchup: {phase}"),
+        Report::Snapshot { index, installed: true } => format!("installs a snapshot of {index}"),
+        Report::Snapshot { index, .. } => format!("takes a snapshot of {index}"),
+        Report::StoodAside(why) => format!("stands aside: {why}"),
+        other => format!("{other:?}"),
+    }
+}
+
+fn read_message(subject: &Subject, payload: &bytes::Bytes) -> String {
+    let bytes = subject.as_bytes();
+    let entry = || {
+        records::append_entry(payload).map(|entry| {
+            let (term, commit, count) = (entry.term, entry.commit, entry.entries.len());
+            let (before, term_before) = (entry.previous_index, entry.previous_term);
+            format!(
+                "term {term}, behind {before} of term {term_before}, commit {commit}, {count} entries"
+            )
+        })
+    };
+    let read = if bytes.starts_with(b"$NRG.AE.") || bytes.starts_with(b"$NRG.CR.") {
+        entry()
+    } else if bytes.starts_with(b"$NRG.V.") {
+        records::vote_request(payload).map(|request| {
+            let (term, last, last_term) = (request.term, request.last_index, request.last_term);
+            format!("asks for a vote in term {term}, has {last} of term {last_term}")
+        })
+    } else {
+        let response = records::append_response(payload).map(|response| {
+            let verdict = if response.success { "has" } else { "refuses, and has" };
+            format!("{verdict} {} in term {}", response.index, response.term)
+        });
+        response.or_else(|| {
+            records::vote_response(payload).map(|response| {
+                let verdict = if response.granted { "votes" } else { "does not vote" };
+                format!("{verdict} in term {}", response.term)
+            })
+        })
+    };
+    read.unwrap_or_else(|| format!("{} bytes", payload.len()))
+}

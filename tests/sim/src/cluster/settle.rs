@@ -1,0 +1,238 @@
+//! The end of a run: the faults are over, the cluster comes to rest, and what it holds is held
+//! against what the clients were told.
+
+use jetwake::command::Answer;
+use jetwake::config::GroupKind;
+use jetwake::event::Request;
+use jetwake::ids::{ByteCount, GroupId, Sequence};
+use jetwake::time::Duration;
+use serde_json::Value;
+
+use super::Cluster;
+use crate::checkers::acked_kept::{self, Contents};
+use crate::checkers::no_duplicates;
+use crate::checkers::replicas_identical::{self, Replica};
+use crate::network::{Machine, NetworkConditions};
+use crate::plain::PlainMachine;
+use crate::records::StreamMessage;
+use crate::story::Detail;
+
+/// What is said of a cluster that does not come to rest.
+const PROGRESS: &str = "progress once the faults are over";
+
+impl Cluster {
+    /// Ends every fault: links whole and quick, disks sound, every process started and running.
+    pub fn heal(&mut self) {
+        self.tell(Detail::Events, || "the faults are over".into());
+        self.network.conditions = NetworkConditions {
+            names_senders: self.network.conditions.names_senders,
+            ..NetworkConditions::default()
+        };
+        self.mend();
+        for client in &mut self.clients {
+            client.plan.losses = 0;
+        }
+        for machine in self.machines() {
+            let disk = &mut self.disks[machine.0];
+            (disk.full, disk.fail_next_write, disk.slowness) = (false, false, 1);
+            disk.conditions.read_failures = 0;
+            self.processes[machine.0].doom = None;
+            self.resume(machine);
+            // A group that stood aside takes part again when an operator restarts its server.
+            if self.disks[machine.0].has_failed() || self.stands_aside(machine) {
+                self.crash(machine);
+            }
+            if !self.is_up(machine) {
+                self.start(machine);
+            }
+        }
+    }
+
+    fn stands_aside(&self, machine: Machine) -> bool {
+        let Some(node) = &self.processes[machine.0].node else { return false };
+        self.groups().any(|group| node.status(group).is_some_and(|status| status.aside.is_some()))
+    }
+
+    fn groups(&self) -> impl Iterator<Item = GroupId> + use<> {
+        (0..self.setup.groups.len() as u32).map(GroupId)
+    }
+
+    /// Ends every fault, waits until the cluster has come to rest with clients still at work, stops
+    /// the clients, and checks all that must hold at the end; whether it holds.
+    pub fn settle(&mut self) -> bool {
+        self.heal();
+        let patience = self.patience();
+        // With writes going on there is nothing to compare yet, but there must be a leader.
+        self.rest("every group has a leader that all follow", patience, |cluster| {
+            cluster.groups().all(|group| cluster.agrees(group))
+        });
+        self.stop_clients();
+        self.rest("every client has its answers", patience, Self::clients_are_done);
+        self.rest("the replicas agree", patience, |cluster| {
+            cluster.groups().all(|group| cluster.replicas_agree(group))
+        });
+        if self.violations.is_empty() {
+            self.check_end();
+        }
+        self.violations.is_empty()
+    }
+
+    /// Settles.
+    ///
+    /// # Panics
+    /// If a rule is broken.
+    pub fn settle_soundly(&mut self) {
+        self.settle();
+        self.assert_sound();
+    }
+
+    fn rest(&mut self, what: &str, patience: Duration, so: impl Fn(&Self) -> bool) {
+        let (from, until) = (self.now, self.now + patience);
+        while self.violations.is_empty() && !so(self) {
+            if !self.step(until) && !so(self) {
+                let stand = self.describe_stand();
+                let text = format!("waited from {from} until {until}, but not: {what}\n{stand}");
+                self.violate(PROGRESS, text);
+            }
+        }
+    }
+
+    /// Where every replica stands, for a run that does not come to rest.
+    pub fn describe_stand(&self) -> String {
+        let mut lines = Vec::new();
+        for group in self.groups() {
+            for machine in self.machines() {
+                let node = self.processes[machine.0].node.as_ref();
+                let status = node.and_then(|node| node.status(group));
+                let log = self.disks[machine.0].log(group);
+                let log = log.map(|log| (log.base(), log.last(), log.snapshot_index()));
+                let mark = self.disks[machine.0].store(group).and_then(|store| store.mark());
+                lines.push(format!("  {machine} {group}: {status:?}, log {log:?}, {mark:?}"));
+            }
+        }
+        let unfinished: Vec<_> = self.clients.iter().map(|client| client.unfinished()).collect();
+        lines.push(format!("  requests of clients without an answer: {unfinished:?}"));
+        lines.join("\n")
+    }
+
+    /// Whether all replicas of a group look the same from above.
+    fn replicas_agree(&self, group: GroupId) -> bool {
+        match self.setup.groups[group.0 as usize] {
+            GroupKind::Plain => {
+                let machine = |at: &Machine| self.processes[at.0].machines.get(&group);
+                let machines: Vec<_> = self.machines().iter().map(machine).collect();
+                machines.windows(2).all(|pair| match (pair[0], pair[1]) {
+                    (Some(a), Some(b)) => a.applied() == b.applied(),
+                    (a, b) => a.is_none() && b.is_none(),
+                })
+            }
+            GroupKind::Stream(_) => {
+                let store = |at: &Machine| {
+                    let store = self.disks[at.0].store(group)?;
+                    let mark = store.mark()?;
+                    Some((mark.first, mark.last, store.messages().len()))
+                };
+                let stores: Vec<_> = self.machines().iter().map(store).collect();
+                stores.windows(2).all(|pair| pair[0] == pair[1])
+            }
+        }
+    }
+
+    fn check_end(&mut self) {
+        for group in self.groups() {
+            let checked = match self.setup.groups[group.0 as usize] {
+                GroupKind::Plain => self.check_plain(group),
+                GroupKind::Stream(_) => self.check_stream(group),
+            };
+            if let Err((rule, what)) = checked {
+                self.violate(rule, what);
+            }
+        }
+    }
+
+    fn check_plain(&self, group: GroupId) -> Result<(), (&'static str, String)> {
+        let none = PlainMachine::default();
+        let machine = |at: Machine| self.processes[at.0].machines.get(&group).unwrap_or(&none);
+        for at in self.machines() {
+            let held = machine(at).entries();
+            for publication in self.histories[group.0 as usize].committed() {
+                if !held.contains_key(&publication.id) {
+                    let id = publication.id.escape_ascii();
+                    let what = format!("{at} lacks {id} of {group}, which was acknowledged");
+                    return Err(("acknowledged entries are kept", what));
+                }
+            }
+            if held != machine(Machine(0)).entries() {
+                let what = format!("{at} has applied other entries of {group} than n1");
+                return Err(("replicas are identical", what));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_stream(&mut self, group: GroupId) -> Result<(), (&'static str, String)> {
+        let mut replicas = Vec::new();
+        for machine in self.machines() {
+            let contents = self.read_all(machine, group).map_err(|what| (PROGRESS, what))?;
+            let state = self.read_state(machine, group).map_err(|what| (PROGRESS, what))?;
+            replicas.push(Replica { machine, contents, state });
+        }
+        for replica in &replicas {
+            let history = &self.histories[group.0 as usize];
+            acked_kept::check(replica.machine, &replica.contents, history)
+                .map_err(|what| ("acknowledged messages are kept", what))?;
+            no_duplicates::check(replica.machine, &replica.contents)
+                .map_err(|what| ("no message is held twice", what))?;
+        }
+        replicas_identical::check(&replicas).map_err(|what| ("replicas are identical", what))
+    }
+
+    /// Reads a whole stream from one replica, page by page, as a client would.
+    ///
+    /// # Errors
+    /// That the replica does not answer with messages.
+    pub fn read_all(&mut self, machine: Machine, group: GroupId) -> Result<Contents, String> {
+        let mut contents = Contents::new();
+        let mut first = Some(Sequence::new(1));
+        while let Some(from) = first {
+            let request =
+                Request::Read { first: from, most: 1_000, bytes: ByteCount::new(1 << 20) };
+            let answer = self.call(machine, group, request, Duration::from_secs(10));
+            let Some(Answer::Messages { messages, next }) = answer else {
+                return Err(format!("{machine} answers a read from {from} with {answer:?}"));
+            };
+            for message in messages {
+                let held = StreamMessage {
+                    sequence: message.sequence,
+                    timestamp: message.time.as_timestamp(),
+                    subject: message.subject,
+                    header: message.header,
+                    payload: message.payload,
+                };
+                contents.insert(message.sequence, held);
+            }
+            if next.is_some_and(|next| next <= from) {
+                return Err(format!("{machine} says to read on at {next:?} after {from}"));
+            }
+            first = next;
+        }
+        Ok(contents)
+    }
+
+    /// What a replica says of its stream: the `state` of upstream's stream info.
+    ///
+    /// # Errors
+    /// That it says nothing that can be understood.
+    pub fn read_state(&mut self, machine: Machine, group: GroupId) -> Result<Value, String> {
+        let answer = self.call(machine, group, Request::Info, Duration::from_secs(10));
+        let Some(Answer::Json(json)) = &answer else {
+            return Err(format!("{machine} answers a question for its state with {answer:?}"));
+        };
+        let info: Value = serde_json::from_slice(json)
+            .map_err(|error| format!("{machine} says of its state what is not JSON: {error}"))?;
+        match info.get("state") {
+            Some(state) => Ok(state.clone()),
+            None => Err(format!("{machine} says nothing of its state: {info}")),
+        }
+    }
+}

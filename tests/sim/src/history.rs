@@ -1,0 +1,214 @@
+//! What the clients of one group did and were told: the truth that replicas are held against.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use jetwake::ids::Sequence;
+
+/// A message that a client publishes, again and again until it is acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publication {
+    /// Its `Nats-Msg-Id`.
+    pub id: Bytes,
+    /// Where it is published.
+    pub subject: Bytes,
+    /// Its header block, with the id.
+    pub header: Bytes,
+    /// Its body.
+    pub payload: Bytes,
+}
+
+/// A purge that a client asked for: everything of a subject below a sequence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Purge {
+    /// The subject; all if empty.
+    pub filter: Bytes,
+    /// The first sequence that is kept.
+    pub before: Sequence,
+    /// Whether it was acknowledged.
+    pub done: bool,
+}
+
+/// The record of all clients of a group.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    publications: Vec<Publication>,
+    by_id: BTreeMap<Bytes, usize>,
+    acknowledged: BTreeMap<usize, Sequence>,
+    by_sequence: BTreeMap<Sequence, usize>,
+    /// Deletes that were asked for, and whether they were acknowledged.
+    deletes: BTreeMap<Sequence, bool>,
+    purges: Vec<Purge>,
+    /// Messages that a plain group said are committed, by number.
+    committed: BTreeSet<usize>,
+}
+
+impl History {
+    /// A plain group committed a message; whether this is the first time that it says so.
+    pub fn commit(&mut self, number: usize) -> bool {
+        self.committed.insert(number)
+    }
+
+    /// Every message that a plain group said is committed.
+    pub fn committed(&self) -> impl Iterator<Item = &Publication> {
+        self.committed.iter().filter_map(|number| self.publications.get(*number))
+    }
+
+    /// A message will be published; its number.
+    pub fn publish(&mut self, publication: Publication) -> usize {
+        let number = self.publications.len();
+        self.by_id.insert(publication.id.clone(), number);
+        self.publications.push(publication);
+        number
+    }
+
+    /// Every message that was ever published, by number.
+    pub fn publications(&self) -> &[Publication] {
+        &self.publications
+    }
+
+    /// The message of this id.
+    pub fn by_id(&self, id: &Bytes) -> Option<(usize, &Publication)> {
+        let number = *self.by_id.get(id)?;
+        self.publications.get(number).map(|publication| (number, publication))
+    }
+
+    /// A message was acknowledged, with this sequence; whether for the first time.
+    ///
+    /// # Errors
+    /// That this contradicts what was told before.
+    pub fn acknowledge(&mut self, number: usize, sequence: Sequence) -> Result<bool, String> {
+        let name = |number: usize| {
+            let id = self.publications.get(number).map_or(&b"?"[..], |message| &message.id[..]);
+            id.escape_ascii().to_string()
+        };
+        if let Some(before) = self.acknowledged.get(&number) {
+            if *before == sequence {
+                return Ok(false);
+            }
+            let id = name(number);
+            return Err(format!("{id} was acknowledged as {before}, and now as {sequence}"));
+        }
+        if let Some(other) = self.by_sequence.get(&sequence) {
+            let (id, other) = (name(number), name(*other));
+            return Err(format!("{id} is acknowledged as {sequence}, which is {other}"));
+        }
+        self.acknowledged.insert(number, sequence);
+        self.by_sequence.insert(sequence, number);
+        Ok(true)
+    }
+
+    /// Every acknowledged message: its number and its sequence.
+    pub fn acknowledged(&self) -> impl Iterator<Item = (usize, Sequence)> {
+        self.acknowledged.iter().map(|(number, sequence)| (*number, *sequence))
+    }
+
+    /// The sequence of a message, if it was acknowledged.
+    pub fn sequence_of(&self, number: usize) -> Option<Sequence> {
+        self.acknowledged.get(&number).copied()
+    }
+
+    /// How many messages are acknowledged.
+    pub fn acknowledged_count(&self) -> usize {
+        self.acknowledged.len() + self.committed.len()
+    }
+
+    /// An acknowledged sequence near a place in their order, wrapping around.
+    pub fn some_sequence(&self, place: u64) -> Option<Sequence> {
+        let highest = self.by_sequence.last_key_value()?.0.get();
+        let wanted = Sequence::new(1 + place % highest);
+        self.by_sequence.range(wanted..).next().map(|(sequence, _)| *sequence)
+    }
+
+    /// A delete is asked for; it may happen from now on.
+    pub fn ask_delete(&mut self, sequence: Sequence) {
+        self.deletes.entry(sequence).or_insert(false);
+    }
+
+    /// A delete was acknowledged.
+    pub fn deleted(&mut self, sequence: Sequence) {
+        self.deletes.insert(sequence, true);
+    }
+
+    /// A purge is asked for; its number.
+    pub fn ask_purge(&mut self, filter: Bytes, before: Sequence) -> usize {
+        self.purges.push(Purge { filter, before, done: false });
+        self.purges.len() - 1
+    }
+
+    /// A purge.
+    pub fn purge(&self, number: usize) -> Option<&Purge> {
+        self.purges.get(number)
+    }
+
+    /// A purge was acknowledged.
+    pub fn purged(&mut self, number: usize) {
+        if let Some(purge) = self.purges.get_mut(number) {
+            purge.done = true;
+        }
+    }
+
+    /// Whether a message may be missing: somebody asked to remove it.
+    pub fn may_be_gone(&self, sequence: Sequence, subject: &Bytes) -> bool {
+        self.deletes.contains_key(&sequence)
+            || self.purges.iter().any(|purge| purge.covers(sequence, subject))
+    }
+
+    /// Whether a message must be missing: its removal was acknowledged.
+    pub fn must_be_gone(&self, sequence: Sequence, subject: &Bytes) -> bool {
+        self.deletes.get(&sequence) == Some(&true)
+            || self.purges.iter().any(|purge| purge.done && purge.covers(sequence, subject))
+    }
+}
+
+impl Purge {
+    fn covers(&self, sequence: Sequence, subject: &Bytes) -> bool {
+        sequence < self.before && (self.filter.is_empty() || self.filter == *subject)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn history() -> History {
+        let mut history = History::default();
+        for name in ["a", "b", "c"] {
+            history.publish(Publication {
+                id: Bytes::from(name),
+                subject: Bytes::from_static(b"s"),
+                header: Bytes::new(),
+                payload: Bytes::new(),
+            });
+        }
+        history
+    }
+
+    #[test]
+    fn an_acknowledgement_must_not_contradict_another() {
+        let mut history = history();
+        assert_eq!(history.acknowledge(0, Sequence::new(1)), Ok(true));
+        assert_eq!(history.acknowledge(0, Sequence::new(1)), Ok(false));
+        assert!(history.acknowledge(0, Sequence::new(2)).unwrap_err().contains("and now as 2"));
+        assert!(history.acknowledge(1, Sequence::new(1)).unwrap_err().contains("which is a"));
+    }
+
+    #[test]
+    fn what_was_asked_may_be_gone_and_what_was_granted_must() {
+        let (mut history, subject) = (history(), Bytes::from_static(b"s"));
+        let sequence = Sequence::new(3);
+        assert!(!history.may_be_gone(sequence, &subject));
+        let purge = history.ask_purge(subject.clone(), Sequence::new(4));
+        assert!(history.may_be_gone(sequence, &subject));
+        assert!(!history.may_be_gone(sequence, &Bytes::from_static(b"t")));
+        assert!(!history.may_be_gone(Sequence::new(4), &subject));
+        assert!(!history.must_be_gone(sequence, &subject));
+        history.purged(purge);
+        assert!(history.must_be_gone(sequence, &subject));
+        history.ask_delete(Sequence::new(9));
+        assert!(history.may_be_gone(Sequence::new(9), &subject));
+        assert!(!history.must_be_gone(Sequence::new(9), &subject));
+        history.deleted(Sequence::new(9));
+        assert!(history.must_be_gone(Sequence::new(9), &subject));
+    }
+}

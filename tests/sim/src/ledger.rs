@@ -1,0 +1,203 @@
+//! Who has which record on disk, and what is committed: the view from above that no node has.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use jetwake::command::LogChange;
+use jetwake::ids::{GroupId, Index, Term};
+
+use crate::log::Log;
+use crate::network::Machine;
+use crate::records::{self, AppendEntry};
+use crate::trace::digest;
+
+/// What is durable where, for every group.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    groups: BTreeMap<GroupId, GroupLedger>,
+}
+
+/// What is durable where, for one group.
+#[derive(Debug)]
+pub struct GroupLedger {
+    machines: usize,
+    quorum: usize,
+    records: BTreeMap<Index, Vec<Record>>,
+    /// The last durable record of each machine.
+    last: Vec<Index>,
+    /// What the durable snapshot of each machine covers.
+    covered: Vec<Index>,
+    committed: BTreeMap<Index, u64>,
+    committed_through: Index,
+    /// What was committed at the latest in which term, ascending in both.
+    by_term: Vec<(Term, Index)>,
+    /// Where a message id was appended, and as a part of which record.
+    messages: BTreeMap<Bytes, Vec<(Index, u64)>>,
+}
+
+/// One of the records that ever stood at a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The digest of what it says.
+    pub digest: u64,
+    /// The term in which it was made.
+    pub term: Term,
+    /// On which machines it is durable, a bit each.
+    on: u64,
+}
+
+/// Reads a record, and digests what must be the same on all machines that have it.
+pub fn read(record: &Bytes) -> Option<(u64, AppendEntry)> {
+    let entry = records::append_entry(record)?;
+    let mut parts: Vec<&[u8]> = Vec::with_capacity(2 * entry.entries.len() + 1);
+    // Term, previous term and previous index, as they stand in the bytes; who led, and what was
+    // committed then, may differ in a copy.
+    parts.push(&record[8..16]);
+    parts.push(&record[24..40]);
+    for (kind, data) in &entry.entries {
+        parts.push(std::slice::from_ref(kind));
+        parts.push(data);
+    }
+    Some((digest(&parts), entry))
+}
+
+impl Ledger {
+    /// A group begins, with so many machines and members.
+    pub fn add_group(&mut self, group: GroupId, machines: usize, members: usize) {
+        let ledger = GroupLedger {
+            machines,
+            quorum: members / 2 + 1,
+            records: BTreeMap::new(),
+            last: vec![Index::ZERO; machines],
+            covered: vec![Index::ZERO; machines],
+            committed: BTreeMap::new(),
+            committed_through: Index::ZERO,
+            by_term: Vec::new(),
+            messages: BTreeMap::new(),
+        };
+        self.groups.insert(group, ledger);
+    }
+
+    /// A group.
+    pub fn group(&self, group: GroupId) -> Option<&GroupLedger> {
+        self.groups.get(&group)
+    }
+
+    /// A process asked for a change of its log.
+    pub fn asked(&mut self, group: GroupId, change: &LogChange) {
+        let (Some(ledger), LogChange::Append { index, record }) =
+            (self.groups.get_mut(&group), change)
+        else {
+            return;
+        };
+        let Some((digest, entry)) = read(record) else { return };
+        if ledger.record(*index, digest).is_some() {
+            return;
+        }
+        ledger.records.entry(*index).or_default().push(Record { digest, term: entry.term, on: 0 });
+        for (_, data) in entry.entries.iter().filter(|(kind, _)| *kind == 0) {
+            if let Some(id) = records::entry_id(data) {
+                ledger.messages.entry(id).or_default().push((*index, digest));
+            }
+        }
+    }
+
+    /// A change of a log became durable.
+    pub fn durable(&mut self, machine: Machine, group: GroupId, change: &LogChange) {
+        let Some(ledger) = self.groups.get_mut(&group) else { return };
+        match change {
+            LogChange::Append { index, record } => {
+                ledger.last[machine.0] = *index;
+                let Some((digest, _)) = read(record) else { return };
+                let records = ledger.records.entry(*index).or_default();
+                if let Some(known) = records.iter_mut().find(|known| known.digest == digest) {
+                    known.on |= 1 << machine.0;
+                }
+            }
+            LogChange::Truncate { last } => ledger.remove_behind(machine, *last),
+            LogChange::Reset { last } => {
+                ledger.remove_behind(machine, Index::ZERO);
+                ledger.last[machine.0] = *last;
+            }
+            LogChange::Snapshot { index, .. } => ledger.covered[machine.0] = *index,
+            _ => {}
+        }
+    }
+
+    /// A process applied everything up to a record; its log shows what that was. It was committed
+    /// in the process's own term or in an earlier one.
+    pub fn applied(&mut self, group: GroupId, through: Index, term: Term, log: &Log) {
+        let Some(ledger) = self.groups.get_mut(&group) else { return };
+        if through > ledger.committed_through {
+            match ledger.by_term.last_mut() {
+                Some((last, index)) if term <= *last => *index = through,
+                _ => ledger.by_term.push((term, through)),
+            }
+        }
+        while ledger.committed_through < through {
+            let index = ledger.committed_through.next();
+            if let Some((digest, _)) = log.record(index).and_then(read) {
+                ledger.committed.insert(index, digest);
+            }
+            ledger.committed_through = index;
+        }
+    }
+}
+
+impl GroupLedger {
+    fn remove_behind(&mut self, machine: Machine, last: Index) {
+        for (_, records) in self.records.range_mut(last.next()..) {
+            for record in records {
+                record.on &= !(1 << machine.0);
+            }
+        }
+        self.last[machine.0] = last;
+    }
+
+    /// The last record that is durable on a machine, in its log or in its snapshot.
+    pub fn durable_through(&self, machine: Machine) -> Index {
+        self.last[machine.0].max(self.covered[machine.0])
+    }
+
+    /// A record that stood at a place.
+    pub fn record(&self, index: Index, digest: u64) -> Option<Record> {
+        self.records_at(index).iter().copied().find(|record| record.digest == digest)
+    }
+
+    /// Every record that ever stood at a place.
+    pub fn records_at(&self, index: Index) -> &[Record] {
+        self.records.get(&index).map_or(&[], Vec::as_slice)
+    }
+
+    /// On how many machines a record is durable, in the log or covered by a snapshot.
+    pub fn copies(&self, index: Index, digest: u64) -> usize {
+        let on = self.record(index, digest).map_or(0, |record| record.on);
+        (0..self.machines).filter(|at| on >> at & 1 == 1 || self.covered[*at] >= index).count()
+    }
+
+    /// How many copies make a record committed.
+    pub const fn quorum(&self) -> usize {
+        self.quorum
+    }
+
+    /// The last record that is known to be committed.
+    pub const fn committed_through(&self) -> Index {
+        self.committed_through
+    }
+
+    /// The last record that is known to have been committed in a term before this one.
+    pub fn committed_before(&self, term: Term) -> Index {
+        let earlier = self.by_term.iter().rev().find(|(committed, _)| *committed < term);
+        earlier.map_or(Index::ZERO, |(_, index)| *index)
+    }
+
+    /// The digest of a committed record.
+    pub fn committed(&self, index: Index) -> Option<u64> {
+        self.committed.get(&index).copied()
+    }
+
+    /// Where a message id was appended.
+    pub fn places_of(&self, message: &Bytes) -> &[(Index, u64)] {
+        self.messages.get(message).map_or(&[], Vec::as_slice)
+    }
+}

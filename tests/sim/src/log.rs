@@ -1,0 +1,225 @@
+//! One group's log on a simulated disk, with its snapshot and its term and vote; and the contract
+//! that every change of it must keep.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use jetwake::command::LogChange;
+use jetwake::event::TermAndVote;
+use jetwake::ids::{Index, Term};
+
+/// A snapshot file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotFile {
+    /// The last record that it covers.
+    pub index: Index,
+    /// The term of that record.
+    pub term: Term,
+    /// The whole file.
+    pub file: Bytes,
+}
+
+/// A log, as it would be found if it was opened now.
+#[derive(Clone, Debug, Default)]
+pub struct Log {
+    vote: Option<TermAndVote>,
+    snapshot: Option<SnapshotFile>,
+    /// The place that counts as the one before the first record.
+    base: Index,
+    records: VecDeque<Bytes>,
+}
+
+impl Log {
+    /// The term and vote, if they were ever written.
+    pub const fn vote(&self) -> Option<TermAndVote> {
+        self.vote
+    }
+
+    /// The newest snapshot.
+    pub const fn snapshot(&self) -> Option<&SnapshotFile> {
+        self.snapshot.as_ref()
+    }
+
+    /// The last record that the snapshot covers; zero without one.
+    pub fn snapshot_index(&self) -> Index {
+        self.snapshot.as_ref().map_or(Index::ZERO, |snapshot| snapshot.index)
+    }
+
+    /// The place that counts as the one before the first record.
+    pub const fn base(&self) -> Index {
+        self.base
+    }
+
+    /// The place of the last record, or of the one that counts as it.
+    pub fn last(&self) -> Index {
+        self.base.plus(self.records.len() as u64)
+    }
+
+    /// The first and last record, if there is any.
+    pub fn range(&self) -> Option<(Index, Index)> {
+        (!self.records.is_empty()).then(|| (self.base.next(), self.last()))
+    }
+
+    /// A record.
+    pub fn record(&self, index: Index) -> Option<&Bytes> {
+        let place = index.get().checked_sub(self.base.get())?.checked_sub(1)?;
+        self.records.get(usize::try_from(place).ok()?)
+    }
+
+    /// What is wrong with a change, if anything is: a core that asks for it breaks its contract.
+    pub fn objection(&self, change: &LogChange) -> Option<String> {
+        let (base, last, covered) = (self.base, self.last(), self.snapshot_index());
+        match change {
+            LogChange::Append { index, .. } if *index != last.next() => {
+                Some(format!("appends record {index} behind record {last}"))
+            }
+            LogChange::Append { record, .. } if record.is_empty() => {
+                Some("appends an empty record".into())
+            }
+            LogChange::Truncate { last: to } if *to < base => {
+                Some(format!("truncates to {to}, which is compacted: the log begins behind {base}"))
+            }
+            LogChange::Truncate { last: to } if *to > last => {
+                Some(format!("truncates to {to}, but the last record is {last}"))
+            }
+            LogChange::Compact { through } if *through > last => {
+                Some(format!("compacts through {through}, but the last record is {last}"))
+            }
+            LogChange::Compact { through } if *through > covered => {
+                Some(format!("compacts through {through}, but the snapshot covers only {covered}"))
+            }
+            LogChange::Reset { last: to } if *to > covered => Some(format!(
+                "resets the log to begin behind {to}, but the snapshot covers only {covered}"
+            )),
+            LogChange::TermAndVote(new) => self.vote.and_then(|old| vote_objection(old, *new)),
+            LogChange::Snapshot { index, .. } if *index < covered => {
+                Some(format!("replaces a snapshot of {covered} by an older one of {index}"))
+            }
+            LogChange::Snapshot { file, .. } if file.is_empty() => {
+                Some("writes an empty snapshot".into())
+            }
+            _ => None,
+        }
+    }
+
+    /// Performs a change that nothing speaks against.
+    pub fn apply(&mut self, change: &LogChange) {
+        match change {
+            LogChange::Append { record, .. } => self.records.push_back(record.clone()),
+            LogChange::Truncate { last } => {
+                self.records.truncate(last.since(self.base) as usize);
+            }
+            LogChange::Compact { through } => {
+                let gone = (through.since(self.base) as usize).min(self.records.len());
+                self.records.drain(..gone);
+                self.base = self.base.plus(gone as u64);
+            }
+            LogChange::Reset { last } => {
+                self.records.clear();
+                self.base = *last;
+            }
+            LogChange::TermAndVote(vote) => self.vote = Some(*vote),
+            LogChange::Snapshot { index, term, file } => {
+                let file = file.clone();
+                self.snapshot = Some(SnapshotFile { index: *index, term: *term, file });
+            }
+            other => panic!("the simulated disk does not know the change {other:?}"),
+        }
+    }
+}
+
+fn vote_objection(old: TermAndVote, new: TermAndVote) -> Option<String> {
+    if new.term < old.term {
+        return Some(format!("lowers the term from {} to {}", old.term, new.term));
+    }
+    match (old.vote, new.vote) {
+        (Some(was), now) if new.term == old.term && now != Some(was) => Some(format!(
+            "changes the vote of term {} from {was} to {}",
+            old.term,
+            now.map_or("nobody".into(), |peer| peer.to_string())
+        )),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jetwake::ids::PeerId;
+
+    fn append(index: u64) -> LogChange {
+        LogChange::Append { index: Index::new(index), record: Bytes::from(vec![index as u8; 3]) }
+    }
+
+    fn snapshot(index: u64) -> LogChange {
+        LogChange::Snapshot {
+            index: Index::new(index),
+            term: Term::new(1),
+            file: Bytes::from_static(b"snapshot"),
+        }
+    }
+
+    fn filled(through: u64) -> Log {
+        let mut log = Log::default();
+        for index in 1..=through {
+            let change = append(index);
+            assert_eq!(log.objection(&change), None);
+            log.apply(&change);
+        }
+        log
+    }
+
+    #[test]
+    fn follows_appends_truncations_compactions_and_resets() {
+        let mut log = filled(10);
+        log.apply(&snapshot(6));
+        for change in [
+            LogChange::Compact { through: Index::new(6) },
+            LogChange::Truncate { last: Index::new(8) },
+        ] {
+            assert_eq!(log.objection(&change), None);
+            log.apply(&change);
+        }
+        assert_eq!(log.range(), Some((Index::new(7), Index::new(8))));
+        assert_eq!(log.record(Index::new(7)).unwrap()[0], 7);
+        assert_eq!((log.record(Index::new(6)), log.record(Index::new(9))), (None, None));
+        log.apply(&snapshot(20));
+        log.apply(&LogChange::Reset { last: Index::new(20) });
+        assert_eq!((log.range(), log.last()), (None, Index::new(20)));
+        assert_eq!(log.objection(&append(21)), None);
+    }
+
+    #[test]
+    fn objects_to_what_would_tear_the_log() {
+        let mut log = filled(10);
+        log.apply(&snapshot(6));
+        log.apply(&LogChange::Compact { through: Index::new(5) });
+        for (change, words) in [
+            (append(12), "appends record 12 behind record 10"),
+            (LogChange::Truncate { last: Index::new(4) }, "which is compacted"),
+            (LogChange::Truncate { last: Index::new(11) }, "the last record is 10"),
+            (LogChange::Compact { through: Index::new(7) }, "the snapshot covers only 6"),
+            (LogChange::Reset { last: Index::new(7) }, "the snapshot covers only 6"),
+            (snapshot(5), "by an older one"),
+        ] {
+            let objection = log.objection(&change).expect(words);
+            assert!(objection.contains(words), "{objection}");
+        }
+    }
+
+    #[test]
+    fn objects_to_a_second_vote_and_to_a_lower_term() {
+        let of = |term, name: Option<&str>| TermAndVote {
+            term: Term::new(term),
+            vote: name.map(PeerId::from_name),
+        };
+        let mut log = Log::default();
+        log.apply(&LogChange::TermAndVote(of(3, Some("n1"))));
+        for bad in [of(2, None), of(3, None), of(3, Some("n2"))] {
+            assert!(log.objection(&LogChange::TermAndVote(bad)).is_some(), "{bad:?}");
+        }
+        for good in [of(3, Some("n1")), of(4, None), of(4, Some("n2"))] {
+            assert_eq!(log.objection(&LogChange::TermAndVote(good)), None, "{good:?}");
+        }
+    }
+}

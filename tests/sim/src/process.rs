@@ -1,0 +1,127 @@
+//! The process on one machine: a node, what it listens to, and whether it runs.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use jetwake::command::Role;
+use jetwake::event::Event;
+use jetwake::ids::{GroupId, PeerId, Term};
+use jetwake::node::{Node, Wake};
+use jetwake::time::{Duration, Time};
+
+use crate::clock::Clock;
+use crate::network::{Machine, Subscriptions};
+use crate::plain::PlainMachine;
+
+/// How often in a row a node may ask to be woken at once before it is said to spin.
+const SPINS: u32 = 100;
+
+/// A machine's process; when it is down, what will be started again.
+#[derive(Debug)]
+pub struct Process {
+    /// The node's peer id.
+    pub peer: PeerId,
+    /// What the machine's clock shows.
+    pub clock: Clock,
+    /// How often it was started.
+    pub incarnation: u32,
+    /// The node, while it runs.
+    pub node: Option<Node>,
+    /// Whether it runs, but gets nothing done.
+    pub paused: bool,
+    /// What happened while it was paused.
+    pub held: VecDeque<Event>,
+    /// What it listens to.
+    pub subscriptions: Subscriptions,
+    /// The next deadline.
+    pub deadline: Option<Deadline>,
+    /// The crash that awaits it, if one does.
+    pub doom: Option<Doom>,
+    /// What it last said of its role in each group.
+    pub roles: BTreeMap<GroupId, (Role, Term, Option<PeerId>)>,
+    /// The machines of its plain groups.
+    pub machines: BTreeMap<GroupId, PlainMachine>,
+    /// Which machines it was told that it reaches.
+    pub told_connected: Vec<bool>,
+    spins: u32,
+}
+
+/// When a process wants to be woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadline {
+    /// When its driver wakes it, in true time.
+    pub at: Time,
+    /// When it asked to be woken, on its own clock.
+    pub shown: Time,
+    /// What for.
+    pub why: Wake,
+}
+
+/// A crash between two commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Doom {
+    /// How many more commands are performed.
+    pub commands: u32,
+    /// How long the process is down then; for good if none.
+    pub downtime: Option<Duration>,
+}
+
+impl Process {
+    /// A process that was never started.
+    pub fn new(machine: Machine, machines: usize, clock: Clock) -> Self {
+        Self {
+            peer: PeerId::from_name(&machine.to_string()),
+            clock,
+            incarnation: 0,
+            node: None,
+            paused: false,
+            held: VecDeque::new(),
+            subscriptions: Subscriptions::default(),
+            deadline: None,
+            doom: None,
+            roles: BTreeMap::new(),
+            machines: BTreeMap::new(),
+            told_connected: vec![false; machines],
+            spins: 0,
+        }
+    }
+
+    /// Whether it runs, paused or not.
+    pub const fn is_up(&self) -> bool {
+        self.node.is_some()
+    }
+
+    /// It died: what it had in memory is gone.
+    pub fn die(&mut self) {
+        self.node = None;
+        self.paused = false;
+        self.held.clear();
+        self.subscriptions = Subscriptions::default();
+        self.deadline = None;
+        self.doom = None;
+        self.roles.clear();
+        self.machines.clear();
+        self.told_connected.fill(false);
+    }
+
+    /// Takes note of the deadline that the node has now; a deadline fires up to `slack` late.
+    pub fn note_deadline(&mut self, now: Time, next: Option<(Time, Wake)>, slack: Duration) {
+        self.deadline = next.map(|(shown, why)| match self.deadline {
+            Some(same) if (same.shown, same.why) == (shown, why) => same,
+            _ => Deadline { at: self.clock.when(shown).max(now) + slack, shown, why },
+        });
+    }
+
+    /// The clock was set: the deadline falls elsewhere in true time.
+    pub fn move_deadline(&mut self, now: Time) {
+        if let Some(deadline) = &mut self.deadline {
+            deadline.at = self.clock.when(deadline.shown).max(now);
+        }
+    }
+
+    /// It was woken; whether it asks again and again to be woken at once, and gets nowhere.
+    pub fn spins(&mut self, shown: Time) -> bool {
+        let at_once = self.deadline.is_some_and(|deadline| deadline.shown <= shown);
+        self.spins = if at_once { self.spins + 1 } else { 0 };
+        self.spins > SPINS
+    }
+}
