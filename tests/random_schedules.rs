@@ -23,9 +23,9 @@ fn play(test: &str, options: &Options) -> Coverage {
     for seed in first..first + seeds {
         let outcome = run(seed, &options);
         coverage.merge(&outcome.coverage);
-        if let Some(violation) = outcome.violations.first() {
+        if !outcome.violations.is_empty() {
             panic!(
-                "{}\n{violation}\nreplay: JETWAKE_SEED={seed} JETWAKE_SECONDS={seconds} \
+                "{}\nreplay: JETWAKE_SEED={seed} JETWAKE_SECONDS={seconds} \
                  cargo test -p jetwake --test random_schedules {test}",
                 outcome.story
             );
