@@ -7,10 +7,13 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::go_json::{is_zero, json_within_binary};
+use super::error::WireError;
+use super::go_json::{self, Framing, is_zero, json_within_binary};
 use super::go_time::GoTime;
+use crate::limits::Limits;
 
 /// How a consumer delivers a stream. All durations are nanoseconds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,6 +120,21 @@ pub struct ConsumerConfig {
 }
 
 json_within_binary!(ConsumerConfig);
+
+impl ConsumerConfig {
+    /// Reads a configuration. Fields that it has no place for are passed over.
+    ///
+    /// # Errors
+    /// A document that is too long, too deep or not this format.
+    pub fn decode(bytes: &Bytes, limits: &Limits) -> Result<Self, WireError> {
+        go_json::decode("consumer_config", Framing::Bare, bytes, limits)
+    }
+
+    /// The configuration as upstream writes it.
+    pub fn encode(&self) -> Bytes {
+        go_json::encode(Framing::Bare, self)
+    }
+}
 
 /// Where in the stream a consumer begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -93,6 +93,12 @@ pub(crate) fn parse<'a, T: Deserialize<'a>>(
     })
 }
 
+/// The error of an answer that neither tells nor refuses.
+pub(crate) fn neither(format: &'static str) -> WireError {
+    let fault = Fault::Text("a result or an error");
+    WireError { format, field: "document", offset: 0, fault }
+}
+
 /// Refuses a document that is longer or nested deeper than allowed, before it is parsed.
 pub(crate) fn check(document: &[u8], limits: &Limits) -> Result<(), Fault> {
     let (limit, found) = (limits.json.get(), document.len() as u64);

@@ -6,10 +6,13 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::go_json::{is_zero, json_within_binary};
+use super::error::WireError;
+use super::go_json::{self, Framing, is_zero, json_within_binary};
 use super::go_time::GoTime;
+use crate::limits::Limits;
 
 /// Upstream's default of [`StreamConfig::duplicate_window`]: two minutes, in nanoseconds.
 const DEFAULT_DUPLICATE_WINDOW: i64 = 120_000_000_000;
@@ -133,6 +136,19 @@ impl StreamConfig {
             duplicate_window: DEFAULT_DUPLICATE_WINDOW,
             ..Self::default()
         }
+    }
+
+    /// Reads a configuration. Fields that it has no place for are passed over.
+    ///
+    /// # Errors
+    /// A document that is too long, too deep or not this format.
+    pub fn decode(bytes: &Bytes, limits: &Limits) -> Result<Self, WireError> {
+        go_json::decode("stream_config", Framing::Bare, bytes, limits)
+    }
+
+    /// The configuration as upstream writes it.
+    pub fn encode(&self) -> Bytes {
+        go_json::encode(Framing::Bare, self)
     }
 }
 
@@ -288,7 +304,6 @@ mod tests {
     use alloc::string::ToString;
 
     use super::*;
-    use crate::wire::go_json;
 
     #[test]
     fn the_default_is_written_as_go_writes_it() {

@@ -186,12 +186,17 @@ impl StreamInfoResponse {
         Self { response_type, error: Some(error), page, info: None, did_create: false }
     }
 
-    /// Reads an answer. Takes up to 64 bytes of memory for each byte of the document.
+    /// Reads an answer.
     ///
     /// # Errors
-    /// A document that is too long, too deep or not this format.
+    /// A document that is too long, too deep or not this format; neither a stream nor a refusal.
     pub fn decode(bytes: &Bytes, limits: &Limits) -> Result<Self, WireError> {
-        go_json::decode("stream_info_response", Framing::Bare, bytes, limits)
+        const FORMAT: &str = "stream_info_response";
+        let response: Self = go_json::decode(FORMAT, Framing::Bare, bytes, limits)?;
+        if response.error.is_none() && response.info.is_none() {
+            return Err(go_json::neither(FORMAT));
+        }
+        Ok(response)
     }
 
     /// The answer as upstream writes it.

@@ -12,6 +12,8 @@ pub(crate) struct Vector {
     pub(crate) bytes: Bytes,
     /// What upstream's decoder says to it.
     pub(crate) error: Option<String>,
+    /// Why upstream keeps it offline.
+    pub(crate) reason: Option<String>,
 }
 
 /// The cases of a file, in order.
@@ -32,6 +34,7 @@ fn vector(line: &str) -> Vector {
         fields: value["fields"].clone(),
         bytes: unhex(value["hex"].as_str().expect("a vector has bytes")),
         error: text("error"),
+        reason: text("reason"),
     }
 }
 
