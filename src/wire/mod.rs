@@ -1,4 +1,9 @@
 //! Bytes to types and back, one format a file, with no state.
+//!
+//! Decoding slices the [`Bytes`](bytes::Bytes) it is given: fields share its memory, and nothing
+//! is copied or taken but where a format says so. (The first slice of bytes that nobody shares
+//! yet takes the count of their owners, once.) Encoding appends to the caller's buffer, after
+//! telling its exact size.
 
 mod api_error;
 mod api_error_table;

@@ -127,6 +127,21 @@ pub enum DeleteBlock {
     Set(SequenceSet),
 }
 
+impl DeleteBlock {
+    /// How many sequences there are.
+    pub const fn len(&self) -> u64 {
+        match self {
+            Self::Run { count, .. } => *count,
+            Self::Set(set) => set.len(),
+        }
+    }
+
+    /// Whether there are none: upstream sends an empty set for an empty stream in memory.
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// Blocks of deletes, checked once and unpacked one by one as they are asked for.
 ///
 /// A copy costs no allocation.
