@@ -1,3 +1,406 @@
 //! One replicated stream on top of a group.
+//!
+//! A [`Stream`] is a pure machine. The node hands it what concerns it, in this order:
+//!
+//! 1. [`open`](Stream::open) once, with the store's mark; reads go to
+//!    [`handle_read`](Stream::handle_read) until [`Notice::Ready`].
+//! 2. [`install`](Stream::install) whenever the group has a snapshot that the machine has to take on,
+//!    and [`apply`](Stream::apply) for each committed record while it is not
+//!    [`paused`](Stream::paused).
+//! 3. [`leadership_gained`](Stream::leadership_gained) when this node leads and has handed over every
+//!    record of earlier leaders, [`leadership_lost`](Stream::leadership_lost) when that ends;
+//!    [`set_leader`](Stream::set_leader) whenever another leads.
+//! 4. Requests of clients, messages of peers, finished stores and syncs, and deadlines as they come.
+//!
+//! After each of them [`poll`](Stream::poll) has what the node must know.
 
 pub mod catchup;
+pub mod dedupe;
+pub mod index;
+
+mod apply;
+mod contents;
+mod header;
+mod publish;
+mod read;
+mod restore;
+mod state;
+mod store;
+
+use alloc::collections::VecDeque;
+use alloc::format;
+use alloc::string::String;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::config::ConfigError;
+use crate::context::Context;
+use crate::event::StoredMessage;
+use crate::ids::{GroupId, GroupName, Index, LoadId, PeerId, Sequence, StoreId, Term};
+use crate::subject::{Subject, Token};
+use crate::time::Time;
+use crate::wire::{
+    DiscardPolicy, PublishAckTemplate, RetentionPolicy, StreamConfig, StreamState, SyncRequest,
+};
+
+use catchup::follower::Follower;
+use catchup::leader::{Server, Standing, Verdict};
+use catchup::peers::CatchupPeers;
+use contents::{Applied, Contents};
+use publish::Leadership;
+use read::Reads;
+use restore::Restore;
+
+pub use publish::Proposal;
+pub use state::decode_state;
+
+/// One replica of a stream.
+#[derive(Debug)]
+pub struct Stream {
+    group: GroupId,
+    me: PeerId,
+    /// Where this stream's catchups are asked for.
+    sync: Subject,
+    config: StreamConfig,
+    acks: PublishAckTemplate,
+    /// Keeps hashes from being foreseen.
+    key: u64,
+    contents: Contents,
+    phase: Phase,
+    leader: Option<PeerId>,
+    leadership: Option<Leadership>,
+    reads: Reads,
+    server: Server,
+    snapshot: Option<SnapshotUnderWay>,
+    /// A snapshot that came before the store was read.
+    snapshot_waiting: Option<(Applied, StreamState)>,
+    /// Room for answers.
+    answers: BytesMut,
+    notices: VecDeque<Notice>,
+}
+
+/// What a stream is doing.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "a stream has one")]
+enum Phase {
+    /// Waits for its store to be opened.
+    Opening,
+    /// Reads its store.
+    Restoring(Restore),
+    /// Applies.
+    Current,
+    /// Lacks messages of a snapshot.
+    CatchingUp(Follower),
+    /// Cannot go on.
+    Stopped(String),
+}
+
+/// A snapshot whose store is not on disk yet.
+#[derive(Debug)]
+struct SnapshotUnderWay {
+    index: Index,
+    term: Term,
+    data: Bytes,
+    through: StoreId,
+}
+
+/// What the node must know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// The store is read; records may be applied.
+    Ready,
+    /// All that the installed snapshot says is there and on disk; applies go on.
+    CaughtUp,
+    /// A snapshot that [`Stream::snapshot`] began, whose store is on disk: the log may be compacted.
+    Snapshot {
+        /// The last record that it covers.
+        index: Index,
+        /// The term of that record.
+        term: Term,
+        /// The state.
+        data: Bytes,
+    },
+    /// This node must not lead now, and why.
+    StepDown(String),
+    /// The stream cannot go on, and why: the group has to stand aside.
+    Stopped(String),
+}
+
+/// The subject on which a stream's catchups are asked for: `$JSC.SYNC.` and eight digits that every
+/// member makes from the group's name alike.
+pub fn sync_subject(group: &GroupName) -> Subject {
+    Subject::from(format!("$JSC.SYNC.{}", PeerId::from_name(group.as_str())))
+}
+
+/// Whether a stream of this configuration can be kept.
+///
+/// # Errors
+/// [`ConfigError`] names the field of the configuration that is not supported.
+pub fn check_config(config: &StreamConfig) -> Result<(), ConfigError> {
+    let unsupported = [
+        ("retention", config.retention != RetentionPolicy::Limits),
+        ("max_msgs", config.max_msgs > 0),
+        ("max_bytes", config.max_bytes > 0),
+        ("max_age", config.max_age > 0),
+        ("max_msgs_per_subject", config.max_msgs_per_subject > 0),
+        ("discard", config.discard != DiscardPolicy::Old),
+        ("mirror", config.mirror.is_some()),
+        ("sources", !config.sources.is_empty()),
+        ("subject_transform", config.subject_transform.is_some()),
+        ("republish", config.republish.is_some()),
+        ("allow_rollup_hdrs", config.allow_rollup_hdrs),
+        ("allow_msg_ttl", config.allow_msg_ttl),
+        ("allow_msg_counter", config.allow_msg_counter),
+        ("allow_atomic", config.allow_atomic),
+        ("allow_msg_schedules", config.allow_msg_schedules),
+    ];
+    if let Some((field, _)) = unsupported.iter().find(|(_, set)| *set) {
+        return Err(ConfigError { field: (*field).into(), why: "not supported yet".into() });
+    }
+    for subject in &config.subjects {
+        if !crate::subject::is_valid_filter(subject.as_bytes()) {
+            let why = format!("{subject:?} is no subject");
+            return Err(ConfigError { field: "subjects".into(), why });
+        }
+    }
+    Ok(())
+}
+
+impl Stream {
+    /// A stream that waits for [`open`](Self::open). Without subjects it takes its own name, as
+    /// upstream's.
+    pub fn new(
+        group: GroupId,
+        name: &GroupName,
+        me: PeerId,
+        mut config: StreamConfig,
+        context: &mut Context<'_>,
+    ) -> Self {
+        if config.subjects.is_empty() {
+            config.subjects.push(config.name.clone());
+        }
+        let key = context.random.bits();
+        let (window, ids) = (config.duplicate_window, context.limits.dedupe_ids);
+        let sync = sync_subject(name);
+        Self {
+            group,
+            me,
+            sync: sync.clone(),
+            acks: PublishAckTemplate::new(&config.name, None),
+            contents: Contents::new(group, sync, key, window, ids),
+            config,
+            key,
+            phase: Phase::Opening,
+            leader: None,
+            leadership: None,
+            reads: Reads::default(),
+            server: Server::new(group),
+            snapshot: None,
+            snapshot_waiting: None,
+            answers: BytesMut::new(),
+            notices: VecDeque::new(),
+        }
+    }
+
+    /// What the node must know; call until there is none.
+    pub fn poll(&mut self) -> Option<Notice> {
+        self.notices.pop_front()
+    }
+
+    /// Its configuration.
+    pub const fn config(&self) -> &StreamConfig {
+        &self.config
+    }
+
+    /// Whether records must wait: the store is being read, a snapshot is being caught up with, or
+    /// the store has too much to take.
+    pub fn paused(&self, context: &Context<'_>) -> bool {
+        let full = self.contents.store.bytes() >= context.limits.store_in_flight.get();
+        full || !matches!(self.phase, Phase::Current)
+    }
+
+    /// The last record that is applied.
+    pub const fn applied(&self) -> Index {
+        self.contents.applied.index
+    }
+
+    /// Whether it has all that its group has applied: it is neither restoring nor catching up.
+    pub const fn is_current(&self) -> bool {
+        matches!(self.phase, Phase::Current)
+    }
+
+    /// Why the stream cannot go on, if it cannot.
+    pub fn stopped(&self) -> Option<&str> {
+        match &self.phase {
+            Phase::Stopped(why) => Some(why),
+            _ => None,
+        }
+    }
+
+    /// The followers that this replica serves.
+    pub const fn catchup_peers(&self) -> &CatchupPeers {
+        self.server.peers()
+    }
+
+    /// Another leads the group, or nobody that is known.
+    pub fn set_leader(&mut self, context: &mut Context<'_>, leader: Option<PeerId>) {
+        if self.leader != leader {
+            self.leader = leader;
+            self.catchup_leader_changed(context);
+        }
+    }
+
+    /// This node leads, and every record of earlier leaders was applied here.
+    pub fn leadership_gained(&mut self, context: &mut Context<'_>) {
+        self.leadership_lost(context);
+        if !self.is_current() {
+            return self.notices.push_back(Notice::StepDown("the stream is not current".into()));
+        }
+        let last = self.contents.index.last().plus(self.contents.failed);
+        let id = self.contents.last_message_id.clone();
+        self.leadership = Some(Leadership::new(self.key, last, id));
+    }
+
+    /// This node leads no longer: clients whose proposals are in flight are told to ask another.
+    pub fn leadership_lost(&mut self, context: &mut Context<'_>) {
+        if let Some(leadership) = self.leadership.take() {
+            leadership.lost(&self.acks, context.out);
+            self.contents.dedupe.drop_in_flight();
+        }
+    }
+
+    /// Begins a snapshot of what is applied: [`Notice::Snapshot`] follows when the store is on disk.
+    /// Whether it was begun: not while one is under way, while records are not applied, or in the
+    /// middle of a record.
+    pub fn snapshot(&mut self, context: &mut Context<'_>) -> bool {
+        let Applied { index, term, entries } = self.contents.applied;
+        if !self.is_current() || self.snapshot.is_some() || entries > 0 || index == Index::ZERO {
+            return false;
+        }
+        self.contents.write_mark(context.out);
+        let through = self.contents.store.sync(context.out);
+        let data = self.contents.state().to_bytes();
+        self.snapshot = Some(SnapshotUnderWay { index, term, data, through });
+        self.snapshot_synced();
+        true
+    }
+
+    fn snapshot_synced(&mut self) {
+        let synced =
+            |under_way: &mut SnapshotUnderWay| self.contents.store.is_synced(under_way.through);
+        if let Some(SnapshotUnderWay { index, term, data, .. }) = self.snapshot.take_if(synced) {
+            self.notices.push_back(Notice::Snapshot { index, term, data });
+        }
+    }
+
+    /// The store has taken every change up to this one.
+    pub fn handle_stored(&mut self, through: StoreId) {
+        self.contents.store.stored(through);
+    }
+
+    /// The store is on disk up to this change.
+    pub fn handle_synced(&mut self, context: &mut Context<'_>, through: StoreId) {
+        self.contents.store.synced(through);
+        self.snapshot_synced();
+        self.catchup_went_on(context);
+    }
+
+    /// Messages that this stream asked its store for.
+    pub fn handle_read(
+        &mut self,
+        context: &mut Context<'_>,
+        load: LoadId,
+        messages: &[StoredMessage],
+        next: Option<Sequence>,
+    ) {
+        if self.server.owns(load) {
+            return self.server.handle_read(context, load, messages, next);
+        }
+        self.restored(context, load, messages, next);
+        self.client_read(context, load, messages, next);
+    }
+
+    /// A read of this stream's failed.
+    pub fn handle_read_failed(&mut self, context: &mut Context<'_>, load: LoadId, why: &str) {
+        if matches!(&self.phase, Phase::Restoring(restore) if restore.reads(load)) {
+            return self.stop(context, format!("the store cannot be read: {why}"));
+        }
+        self.server.handle_read_failed(context, load, why);
+        self.client_read_failed(context, load, why);
+    }
+
+    /// A peer asks for messages. `log` is the last record of this node's log.
+    pub fn handle_sync_request(
+        &mut self,
+        context: &mut Context<'_>,
+        from: Option<PeerId>,
+        reply: Option<Subject>,
+        payload: &Bytes,
+        log: Index,
+    ) {
+        let Some(inbox) = reply else { return };
+        let request = match SyncRequest::decode(payload, context.limits) {
+            Ok(request) => request,
+            Err(error) => {
+                let why = format!("{}: {error}", self.sync);
+                let report = crate::command::Report::Refused { from, why };
+                return context.out.report(self.group, report);
+            }
+        };
+        // What is not current cannot serve; the asker will ask again.
+        if self.is_current() {
+            let standing = Standing { log, ..self.standing() };
+            let verdict = self.server.start(context, from, &request, inbox, standing);
+            self.judge(verdict);
+        }
+    }
+
+    /// A peer acknowledges what this replica serves, or aborts it.
+    pub fn handle_catchup_ack(
+        &mut self,
+        context: &mut Context<'_>,
+        token: Token,
+        bytes: u64,
+        payload: &Bytes,
+    ) {
+        self.server.handle_ack(context, token, bytes, payload);
+    }
+
+    /// It is this stream's turn to take room of the node's budget.
+    pub fn budget_available(&mut self, context: &mut Context<'_>) {
+        self.server.budget_available(context);
+    }
+
+    /// When the stream wants to be woken: a catchup, on either side, must make progress.
+    pub fn deadline(&self) -> Option<Time> {
+        let follower = match &self.phase {
+            Phase::CatchingUp(follower) => follower.deadline(&self.contents),
+            _ => None,
+        };
+        self.server.deadline().into_iter().chain(follower).min()
+    }
+
+    /// A moment of [`deadline`](Self::deadline) has come.
+    pub fn handle_deadline(&mut self, context: &mut Context<'_>) {
+        self.server.handle_deadline(context);
+        self.catchup_deadline(context);
+    }
+
+    /// Lets go on who waited for this replica to apply more.
+    fn serve_waiting(&mut self, context: &mut Context<'_>) {
+        let verdict = self.server.applied(context, self.standing());
+        self.judge(verdict);
+    }
+
+    fn standing(&self) -> Standing {
+        let applied = self.contents.applied.index;
+        Standing { log: applied, applied, last: self.contents.index.last() }
+    }
+
+    fn judge(&mut self, verdict: Verdict) {
+        if verdict == Verdict::Behind && self.leadership.is_some() {
+            let why = "a follower knows of messages that this node lacks";
+            self.notices.push_back(Notice::StepDown(why.into()));
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! Applies the committed records of a stream's log, in order.
+//!
+//! Upstream: `applyStreamEntries` and `applyStreamMsgOp` in `server/jetstream_cluster.go`. What a
+//! record does depends on the stream and the record alone, so that every replica does the same; who
+//! is answered is the one thing that a leader does besides. The messages of a record go to the
+//! store as one block, the record's own bytes. A message's sequence is the one it was proposed with,
+//! plus one, less the messages that failed.
+//!
+//! An entry that cannot be read or belongs to another machine stops the stream before anything of it
+//! is applied: a replica that went on would differ from those that understand it.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use bytes::{Bytes, BytesMut};
+use thiserror::Error;
+
+use super::contents::Applied;
+use super::index::Ranges;
+use super::publish::{refusal, refused};
+use super::{Notice, Phase, Stream};
+use crate::command::{Answer, Place, Report, StoreChange};
+use crate::context::Context;
+use crate::ids::{Index, RequestId, Sequence};
+use crate::wire::{
+    ApiError, ApiResponse, AppendEntry, EntryKind, MessageDelete, Op, ResponseType, StreamMessage,
+    StreamPurge, WireError,
+};
+
+/// Room for the answers of one record.
+const ANSWERS: usize = 16 * 1024;
+
+/// Why a record cannot be applied.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+enum ApplyError {
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    #[error("op {0} is none of a stream's, or of a newer server")]
+    Op(u8),
+    #[error("proposed behind sequence {found}, but the stream is at {expected}")]
+    Sequence { expected: u64, found: u64 },
+    #[error("a message of 4 GiB or more")]
+    TooLarge,
+    #[error("the entry is no part of the record")]
+    Apart,
+}
+
+/// Changes of one record that were not handed to the store yet: messages or deletes, not both.
+#[derive(Debug, Default)]
+struct Changes {
+    places: Vec<Place>,
+    deleted: Vec<Sequence>,
+}
+
+impl Stream {
+    /// Applies a committed record: the next of the log. `record` is the bytes that the entries of
+    /// `entry` are slices of.
+    ///
+    /// Ignored before [`Notice::Ready`], while [`paused`](Self::paused) for a catchup, and for a
+    /// record that was applied before.
+    pub fn apply(
+        &mut self,
+        context: &mut Context<'_>,
+        index: Index,
+        entry: &AppendEntry,
+        record: &Bytes,
+    ) {
+        if !matches!(self.phase, Phase::Current) || index <= self.contents.applied.index {
+            return;
+        }
+        let mut changes = Changes::default();
+        let already = self.contents.applied.entries;
+        let normal = entry.entries.iter().filter(|part| part.kind == EntryKind::Normal);
+        for (number, part) in (0_u32..).zip(normal) {
+            if number < already {
+                continue;
+            }
+            if let Err(error) = self.apply_entry(context, &mut changes, record, &part.data) {
+                return self.stop(context, format!("log record {index}, entry {number}: {error}"));
+            }
+            // Not a move of its own: the mark of the next change carries it.
+            self.contents.applied.entries = number + 1;
+        }
+        let applied = Applied { index, term: entry.term, entries: 0 };
+        if changes.is_empty() {
+            self.contents.moved(applied);
+        } else {
+            self.contents.applied = applied;
+            self.flush(context, &mut changes, record);
+        }
+        self.serve_waiting(context);
+    }
+
+    fn apply_entry(
+        &mut self,
+        context: &mut Context<'_>,
+        changes: &mut Changes,
+        record: &Bytes,
+        data: &Bytes,
+    ) -> Result<(), ApplyError> {
+        match Op::of(data)? {
+            Op::Message | Op::CompressedMessage => {
+                let message = StreamMessage::decode(data, context.limits)?;
+                self.apply_message(context, changes, record, (data, message))
+            }
+            Op::DeleteMessage => {
+                let delete = MessageDelete::decode(data, context.limits)?;
+                if !changes.places.is_empty() {
+                    self.flush(context, changes, record);
+                }
+                self.apply_delete(context, changes, delete.sequence);
+                Ok(())
+            }
+            Op::Purge => {
+                let purge = StreamPurge::decode(data, context.limits)?;
+                self.flush(context, changes, record);
+                self.apply_purge(context, &purge);
+                Ok(())
+            }
+            op => Err(ApplyError::Op(op.as_u8())),
+        }
+    }
+
+    fn apply_message(
+        &mut self,
+        context: &mut Context<'_>,
+        changes: &mut Changes,
+        record: &Bytes,
+        (data, message): (&Bytes, StreamMessage),
+    ) -> Result<(), ApplyError> {
+        let proposed = message.sequence;
+        let own = self.leadership.as_mut().and_then(|own| own.message_applied(proposed));
+        let expected = self.contents.index.last().plus(self.contents.failed);
+        if proposed < expected {
+            // It is there already, or a purge went past it.
+            if let Some(request) = own {
+                let error = ApiError::STREAM_SEQUENCE_NOT_MATCH;
+                context.out.answer(request, refusal(&self.acks, &error));
+            }
+            return Ok(());
+        }
+        if proposed > expected {
+            let (expected, found) = (expected.get(), proposed.get());
+            return Err(ApplyError::Sequence { expected, found });
+        }
+        let sequence = self.contents.index.last().next();
+        if message.is_skip() && message.header.is_empty() && message.payload.is_empty() {
+            self.contents.index.skip_to(sequence);
+            return Ok(());
+        }
+        if !changes.deleted.is_empty() {
+            self.flush(context, changes, record);
+        }
+        let (offset, length) = part_of(record, data).ok_or(ApplyError::Apart)?;
+        if !self.contents.add(sequence, &message) {
+            return Err(ApplyError::TooLarge);
+        }
+        changes.places.push(Place { sequence, offset, length });
+        if let Some(request) = own {
+            self.acknowledge(context, request, sequence);
+        }
+        Ok(())
+    }
+
+    fn acknowledge(&mut self, context: &mut Context<'_>, request: RequestId, sequence: Sequence) {
+        // One allocation for many answers, each of which is a slice of it.
+        if self.answers.capacity() - self.answers.len() < self.acks.success_len(sequence) {
+            self.answers = BytesMut::with_capacity(ANSWERS);
+        }
+        self.acks.success(sequence, &mut self.answers);
+        context.out.answer(request, Answer::Json(self.answers.split().freeze()));
+    }
+
+    fn apply_delete(
+        &mut self,
+        context: &mut Context<'_>,
+        changes: &mut Changes,
+        sequence: Sequence,
+    ) {
+        let last = self.contents.index.last();
+        let removed = self.contents.index.remove(sequence);
+        if removed {
+            changes.deleted.push(sequence);
+        }
+        let own = self.leadership.as_mut().and_then(|own| own.delete_applied());
+        let Some(request) = own else { return };
+        let kind = ResponseType::MessageDelete;
+        let answer = match removed {
+            true => Answer::Json(ApiResponse::success(kind).encode()),
+            false if sequence > last => {
+                let why = &"stream store EOF";
+                refused(kind, ApiError::STREAM_MSG_DELETE_FAILED.with(&[("err", why)]))
+            }
+            false => refused(kind, ApiError::SEQUENCE_NOT_FOUND.with(&[("seq", &sequence)])),
+        };
+        context.out.answer(request, answer);
+    }
+
+    fn apply_purge(&mut self, context: &mut Context<'_>, purge: &StreamPurge) {
+        let request = purge.request.clone().unwrap_or_default();
+        // Without a bound of its own a purge ends at what its leader knew.
+        let before = match (request.before, request.keep) {
+            (Sequence::ZERO, 0) => purge.last.next(),
+            (before, _) => before,
+        };
+        let first = self.contents.index.first();
+        let held = self.contents.index.messages();
+        let all = matches!(request.filter.as_str(), "" | ">");
+        let change = if all && before > Sequence::new(1) {
+            self.contents.index.compact(before);
+            self.front_removed(first)
+        } else if let Some(cut) = self.contents.index.cut_to_keep(request.keep).filter(|_| all) {
+            self.contents.index.compact(cut);
+            self.front_removed(first)
+        } else if all {
+            None
+        } else {
+            let filter = request.filter.as_bytes();
+            let before = Some(before).filter(|before| *before > Sequence::new(1));
+            let before = before.unwrap_or(Sequence::ZERO);
+            let removed = self.contents.index.remove_matching(filter, before, request.keep);
+            Some(removed).filter(|removed| !removed.is_empty()).map(ranges)
+        };
+        if let Some(change) = change {
+            // The entry itself is applied with it.
+            self.contents.applied.entries += 1;
+            self.contents.put(context.out, change, 0);
+            self.contents.applied.entries -= 1;
+        }
+        let purged = held - self.contents.index.messages();
+        let own = self.leadership.as_mut().and_then(|own| own.purge_applied());
+        if let Some(request) = own {
+            context.out.answer(request, Answer::Json(ApiResponse::purged(purged).encode()));
+        }
+    }
+
+    /// What the store has to do after everything between an old and the new first is gone.
+    pub(super) fn front_removed(&self, first: Sequence) -> Option<StoreChange> {
+        let index = &self.contents.index;
+        if index.messages() == 0 {
+            return Some(StoreChange::Clear);
+        }
+        let gone = index.first() > first;
+        gone.then(|| StoreChange::Remove(alloc::vec![(first, index.first().previous())]))
+    }
+
+    /// Hands what the record has changed so far to the store.
+    fn flush(&mut self, context: &mut Context<'_>, changes: &mut Changes, record: &Bytes) {
+        if !changes.places.is_empty() {
+            let places = core::mem::take(&mut changes.places);
+            let bytes = places.iter().map(|place| u64::from(place.length)).sum();
+            let change = StoreChange::Messages { block: record.clone(), places };
+            self.contents.put(context.out, change, bytes);
+        }
+        if !changes.deleted.is_empty() {
+            let mut deleted = core::mem::take(&mut changes.deleted);
+            deleted.sort_unstable();
+            let mut removed = Ranges::default();
+            deleted.into_iter().for_each(|sequence| removed.push(sequence));
+            self.contents.put(context.out, ranges(removed), 0);
+        }
+    }
+
+    /// The stream cannot go on: it applies, serves and leads no more.
+    pub(super) fn stop(&mut self, context: &mut Context<'_>, why: String) {
+        self.leadership_lost(context);
+        self.server.stop(context);
+        context.out.report(self.group, Report::StoodAside(why.clone()));
+        self.notices.push_back(Notice::Stopped(why.clone()));
+        self.phase = Phase::Stopped(why);
+    }
+}
+
+impl Changes {
+    fn is_empty(&self) -> bool {
+        self.places.is_empty() && self.deleted.is_empty()
+    }
+}
+
+fn ranges(removed: Ranges) -> StoreChange {
+    StoreChange::Remove(removed.into_vec())
+}
+
+/// Where `part` lies in `whole`, if it is a slice of it.
+fn part_of(whole: &Bytes, part: &Bytes) -> Option<(u32, u32)> {
+    let offset = (part.as_ptr() as usize).checked_sub(whole.as_ptr() as usize)?;
+    let inside = offset.checked_add(part.len()).is_some_and(|end| end <= whole.len());
+    inside.then_some(())?;
+    Some((u32::try_from(offset).ok()?, u32::try_from(part.len()).ok()?))
+}

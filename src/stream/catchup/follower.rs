@@ -1,0 +1,567 @@
+//! Installs a leader's snapshot: asks for the messages that this replica lacks, and receives them.
+//!
+//! Upstream: `processSnapshot`, `processSnapshotDeletes`, `calculateSyncRequest` and
+//! `processCatchupMsg` in `server/jetstream_cluster.go`. Applies are paused until the stream has all
+//! that the snapshot says, on disk. No ack leaves before what it acknowledges is on disk; one sync
+//! serves all acks that wait for it, and the next begins when that one ends.
+//!
+//! A catchup that fails three times rests for the time of a silence and begins anew: without the
+//! messages there is nothing to go on with.
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use bytes::{Bytes, BytesMut};
+use thiserror::Error;
+
+use crate::command::{Command, Destination, Place, Report, StoreChange};
+use crate::context::Context;
+use crate::ids::{Index, PeerId, Sequence, StoreId, Term};
+use crate::stream::contents::{Applied, Contents};
+use crate::stream::state::{decode_state, deleted_of};
+use crate::stream::{Notice, Phase, Stream};
+use crate::subject::{self, Subject};
+use crate::time::{Duration, Time};
+use crate::wire::{DeleteRange, Op, StreamMessage, StreamState, SyncRequest, WireError};
+
+/// Tries before a longer rest.
+const TRIES: u32 = 3;
+/// Bytes of messages that go to the store in one piece.
+const BLOCK: usize = 256 * 1024;
+/// Bytes received after which those acknowledged are synced at once.
+const SYNC_BYTES: u64 = 4 * 1024 * 1024;
+/// How long an ack waits for more before its messages are synced.
+const SYNC_WAIT: Duration = Duration::from_millis(20);
+
+/// A catchup under way.
+#[derive(Debug)]
+pub(in crate::stream) struct Follower {
+    /// What the stream has applied once it has all of the snapshot.
+    position: Applied,
+    /// The snapshot's last sequence.
+    last: Sequence,
+    step: Step,
+    tries: u32,
+    received: Received,
+    began: Time,
+    messages: u64,
+}
+
+/// What a catchup is doing.
+#[derive(Debug)]
+enum Step {
+    /// Nobody leads.
+    AwaitingLeader,
+    /// Has asked, and receives.
+    Receiving { server: PeerId, inbox: Subject, asked: Time, until: Time },
+    /// Waits before it asks again.
+    Resting { until: Time },
+    /// Has everything, and waits for the disk.
+    Finishing { through: StoreId },
+}
+
+/// What was received and did not reach the disk yet.
+#[derive(Debug, Default)]
+struct Received {
+    block: BytesMut,
+    places: Vec<Place>,
+    /// Bytes since the last sync.
+    bytes: u64,
+    /// Acks that wait for the next sync, and since when the first of them does.
+    gathered: Vec<Ack>,
+    since: Option<Time>,
+    /// Acks that leave when this change is on disk.
+    syncing: Option<(StoreId, Vec<Ack>)>,
+    /// Where the server can be told to stop.
+    last_ack: Option<Ack>,
+}
+
+#[derive(Clone, Debug)]
+struct Ack {
+    to: Destination,
+    subject: Subject,
+}
+
+/// Why a catchup cannot go on as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+enum CatchupError {
+    #[error("bad catchup message: {0}")]
+    Wire(#[from] WireError),
+    #[error("bad catchup message: op {0}")]
+    Op(u8),
+    #[error("expected sequence {expected}, found {found}")]
+    Sequence { expected: Sequence, found: Sequence },
+    #[error("sequence {found} is beyond {last}, the last one asked for")]
+    Beyond { last: Sequence, found: Sequence },
+    #[error("a message of 4 GiB or more")]
+    TooLarge,
+    #[error("the end came at sequence {found}, before {last}")]
+    TooEarly { last: Sequence, found: Sequence },
+    #[error("more than {limit} bytes wait for the disk")]
+    TooMuch { limit: u64 },
+    #[error("catchup stalled")]
+    Stalled,
+}
+
+impl Stream {
+    /// Takes on a snapshot of record `index`: what it deleted goes, and what is lacking is asked
+    /// for. Ignored if as much is applied already. A catchup for an older snapshot ends.
+    ///
+    /// # Errors
+    /// [`WireError`] if the snapshot cannot be read; nothing has changed then.
+    pub fn install(
+        &mut self,
+        context: &mut Context<'_>,
+        index: Index,
+        term: Term,
+        data: &Bytes,
+    ) -> Result<(), WireError> {
+        let state = decode_state(data, context.limits)?;
+        let position = Applied { index, term, entries: 0 };
+        match &self.phase {
+            Phase::Stopped(_) => {}
+            Phase::Opening | Phase::Restoring(_) => self.snapshot_waiting = Some((position, state)),
+            Phase::Current | Phase::CatchingUp(_) => {
+                self.process_snapshot(context, position, &state);
+            }
+        }
+        Ok(())
+    }
+
+    /// Upstream: `processSnapshot`.
+    pub(in crate::stream) fn process_snapshot(
+        &mut self,
+        context: &mut Context<'_>,
+        position: Applied,
+        state: &StreamState,
+    ) {
+        if position.index <= self.contents.applied.index {
+            return;
+        }
+        if let Phase::CatchingUp(follower) = &mut self.phase {
+            follower.abort(context, &mut self.contents, "a newer snapshot has come");
+        }
+        self.process_snapshot_deletes(context, state);
+        self.contents.failed = state.failed;
+        let mut follower = Follower {
+            position,
+            last: state.last,
+            step: Step::AwaitingLeader,
+            tries: 0,
+            received: Received::default(),
+            began: context.now,
+            messages: 0,
+        };
+        follower.ask(context, &mut self.contents, self.me, self.leader);
+        self.report(context, follower.describe(&self.contents));
+        self.phase = Phase::CatchingUp(follower);
+        if self.leadership.is_some() {
+            self.leadership_lost(context);
+            self.notices.push_back(Notice::StepDown("a snapshot has to be caught up with".into()));
+        }
+    }
+
+    /// Moves the first sequence up and takes out what the snapshot deleted, nothing else. Upstream:
+    /// `processSnapshotDeletes`.
+    fn process_snapshot_deletes(&mut self, context: &mut Context<'_>, state: &StreamState) {
+        let first = self.contents.index.first();
+        if state.first > first {
+            self.contents.index.compact(state.first);
+            if let Some(change) = self.front_removed(first) {
+                self.contents.put(context.out, change, 0);
+            }
+        }
+        let removed = self.contents.index.remove_deleted(deleted_of(state));
+        if !removed.is_empty() {
+            self.contents.put(context.out, StoreChange::Remove(removed.into_vec()), 0);
+        }
+    }
+
+    /// What the snapshot has and this replica lacks; none if nothing is. Upstream:
+    /// `calculateSyncRequest`.
+    pub fn sync_request(&self, snapshot_last: Sequence, index: Index) -> Option<SyncRequest> {
+        sync_request(&self.contents, self.me, snapshot_last, index)
+    }
+
+    /// Whether a snapshot is being caught up with. Upstream: `isCatchingUp`.
+    pub fn is_catching_up(&self) -> bool {
+        matches!(self.phase, Phase::CatchingUp(_))
+    }
+
+    /// What the catchup does, in words for people; none without one.
+    pub fn catchup(&self) -> Option<String> {
+        let Phase::CatchingUp(follower) = &self.phase else { return None };
+        Some(follower.describe(&self.contents))
+    }
+
+    /// A message reached an inbox of this stream's.
+    pub fn handle_catchup_message(
+        &mut self,
+        context: &mut Context<'_>,
+        from: Option<PeerId>,
+        inbox: &Subject,
+        reply: Option<Subject>,
+        payload: &Bytes,
+    ) {
+        let Phase::CatchingUp(follower) = &mut self.phase else { return };
+        if !follower.awaits(from, inbox) {
+            return;
+        }
+        match follower.receive(context, &mut self.contents, reply, payload) {
+            Ok(()) => self.catchup_went_on(context),
+            Err(error) => self.catchup_failed(context, &error),
+        }
+    }
+
+    /// The store is on disk up to some change, or a deadline has come.
+    pub(in crate::stream) fn catchup_went_on(&mut self, context: &mut Context<'_>) {
+        let Phase::CatchingUp(follower) = &mut self.phase else { return };
+        follower.send_acks(context, &self.contents);
+        let Step::Finishing { through } = follower.step else {
+            return follower.sync(context, &mut self.contents);
+        };
+        if self.contents.store.is_synced(through) {
+            let what = format!(
+                "has all of the snapshot of record {}: {} messages in {} ms",
+                follower.position.index,
+                follower.messages,
+                context.now.since(follower.began).as_millis()
+            );
+            self.phase = Phase::Current;
+            self.report(context, what);
+            self.notices.push_back(Notice::CaughtUp);
+            self.serve_waiting(context);
+        }
+    }
+
+    fn catchup_failed(&mut self, context: &mut Context<'_>, error: &CatchupError) {
+        let Phase::CatchingUp(follower) = &mut self.phase else { return };
+        let why = error.to_string();
+        let asked = match &follower.step {
+            Step::Receiving { asked, .. } => *asked,
+            _ => context.now,
+        };
+        follower.abort(context, &mut self.contents, &why);
+        let until = match follower.tries {
+            tries if tries < TRIES => asked + context.timers.catchup_retry,
+            _ => {
+                follower.tries = 0;
+                context.now + context.timers.catchup_silence
+            }
+        };
+        // A deadline that has passed already is handled when it is asked for.
+        follower.step = Step::Resting { until };
+        let rest = until.since(context.now).as_millis();
+        self.report(context, format!("{why}: asks again in {rest} ms"));
+    }
+
+    /// A moment of [`deadline`](Stream::deadline) has come.
+    pub(in crate::stream) fn catchup_deadline(&mut self, context: &mut Context<'_>) {
+        let Phase::CatchingUp(follower) = &mut self.phase else { return };
+        match follower.step {
+            Step::Receiving { until, .. } if context.now >= until => {
+                return self.catchup_failed(context, &CatchupError::Stalled);
+            }
+            Step::Resting { until } if context.now >= until => {
+                follower.ask(context, &mut self.contents, self.me, self.leader);
+                let what = follower.describe(&self.contents);
+                self.report(context, what);
+            }
+            _ => {}
+        }
+        self.catchup_went_on(context);
+    }
+
+    /// Another leads, or nobody does.
+    pub(in crate::stream) fn catchup_leader_changed(&mut self, context: &mut Context<'_>) {
+        let Phase::CatchingUp(follower) = &mut self.phase else { return };
+        if self.leader == Some(self.me) {
+            let why = "a snapshot has to be caught up with";
+            return self.notices.push_back(Notice::StepDown(why.into()));
+        }
+        match &follower.step {
+            Step::AwaitingLeader => {}
+            // The one that was asked may be gone; what it has sent is kept.
+            Step::Receiving { server, .. } if self.leader.is_some_and(|now| now != *server) => {
+                follower.abort(context, &mut self.contents, "another leads now");
+            }
+            _ => return,
+        }
+        follower.tries = 0;
+        follower.ask(context, &mut self.contents, self.me, self.leader);
+        let what = follower.describe(&self.contents);
+        self.report(context, what);
+    }
+
+    pub(in crate::stream) fn report(&self, context: &mut Context<'_>, what: String) {
+        context.out.report(self.group, Report::Catchup(what));
+    }
+}
+
+fn sync_request(
+    contents: &Contents,
+    me: PeerId,
+    snapshot_last: Sequence,
+    index: Index,
+) -> Option<SyncRequest> {
+    let last = contents.index.last();
+    (last < snapshot_last).then(|| SyncRequest {
+        peer: Some(me),
+        first: last.next(),
+        last: snapshot_last,
+        delete_ranges: true,
+        min_applied: index,
+    })
+}
+
+impl Follower {
+    /// When it wants to be woken.
+    pub(in crate::stream) fn deadline(&self, contents: &Contents) -> Option<Time> {
+        let step = match self.step {
+            Step::Receiving { until, .. } | Step::Resting { until } => Some(until),
+            Step::AwaitingLeader | Step::Finishing { .. } => None,
+        };
+        let sync = self.received.since.filter(|_| !contents.store.syncing());
+        let sync = sync.map(|since| since + SYNC_WAIT);
+        step.into_iter().chain(sync).min()
+    }
+
+    fn describe(&self, contents: &Contents) -> String {
+        let left = self.last.since(contents.index.last());
+        let doing = match &self.step {
+            Step::AwaitingLeader => "waits for a leader".to_string(),
+            Step::Receiving { server, .. } => format!("asks {server}, try {}", self.tries),
+            Step::Resting { .. } => "rests".to_string(),
+            Step::Finishing { .. } => "waits for the disk".to_string(),
+        };
+        format!("snapshot of record {}: {doing}, {left} sequences left", self.position.index)
+    }
+
+    /// Asks the leader for what is lacking; with nothing lacking it is done but for the disk.
+    fn ask(
+        &mut self,
+        context: &mut Context<'_>,
+        contents: &mut Contents,
+        me: PeerId,
+        leader: Option<PeerId>,
+    ) {
+        let Some(request) = sync_request(contents, me, self.last, self.position.index) else {
+            return self.finish(context, contents);
+        };
+        let Some(server) = leader.filter(|leader| *leader != me) else {
+            self.step = Step::AwaitingLeader;
+            return;
+        };
+        self.tries += 1;
+        let inbox = subject::sync_reply_subject(context.random);
+        context.out.subscribe(contents.group, inbox.clone());
+        context.out.push(Command::Send {
+            to: Destination::Peers(Arc::from([server])),
+            subject: contents.sync.clone(),
+            reply: Some(inbox.clone()),
+            payload: request.encode(),
+        });
+        let until = context.now + context.timers.catchup_start;
+        self.step = Step::Receiving { server, inbox, asked: context.now, until };
+    }
+
+    /// Whether this is the inbox that it listens at, and the sender the one it asked.
+    fn awaits(&self, from: Option<PeerId>, at: &Subject) -> bool {
+        match &self.step {
+            Step::Receiving { server, inbox, .. } => {
+                inbox == at && from.is_none_or(|from| from == *server)
+            }
+            _ => false,
+        }
+    }
+
+    fn receive(
+        &mut self,
+        context: &mut Context<'_>,
+        contents: &mut Contents,
+        reply: Option<Subject>,
+        payload: &Bytes,
+    ) -> Result<(), CatchupError> {
+        let Step::Receiving { server, until, .. } = &mut self.step else { return Ok(()) };
+        *until = context.now + context.timers.catchup_silence;
+        if payload.is_empty() {
+            return self.end(context, contents);
+        }
+        let ack =
+            reply.map(|subject| Ack { to: Destination::Peers(Arc::from([*server])), subject });
+        if ack.is_some() {
+            self.received.last_ack.clone_from(&ack);
+        }
+        self.process(context, contents, payload)?;
+        self.received.gather(context, ack);
+        let limit = context.limits.stream_catchups_in_flight.get().saturating_mul(2);
+        if contents.store.bytes() > limit {
+            return Err(CatchupError::TooMuch { limit });
+        }
+        Ok(())
+    }
+
+    /// One message, or the place of some that are no more. Upstream: `processCatchupMsg`.
+    fn process(
+        &mut self,
+        context: &mut Context<'_>,
+        contents: &mut Contents,
+        payload: &Bytes,
+    ) -> Result<(), CatchupError> {
+        match Op::of(payload)? {
+            Op::Message | Op::CompressedMessage => {
+                let message = StreamMessage::decode(payload, context.limits)?;
+                self.check_sequence(contents, message.sequence, message.sequence)?;
+                self.messages += 1;
+                if message.is_skip() {
+                    contents.index.skip_to(message.sequence);
+                    return Ok(());
+                }
+                if !contents.add(message.sequence, &message) {
+                    return Err(CatchupError::TooLarge);
+                }
+                self.received.add(context, contents, message.sequence, payload)
+            }
+            Op::DeleteRange => {
+                let range = DeleteRange::decode(payload, context.limits)?;
+                let last = range.first.plus(range.count.saturating_sub(1));
+                self.check_sequence(contents, range.first, last)?;
+                contents.index.skip_to(last);
+                Ok(())
+            }
+            op => Err(CatchupError::Op(op.as_u8())),
+        }
+    }
+
+    fn check_sequence(
+        &self,
+        contents: &Contents,
+        first: Sequence,
+        last: Sequence,
+    ) -> Result<(), CatchupError> {
+        let expected = contents.index.last().next();
+        if first != expected {
+            return Err(CatchupError::Sequence { expected, found: first });
+        }
+        if last > self.last {
+            return Err(CatchupError::Beyond { last: self.last, found: last });
+        }
+        Ok(())
+    }
+
+    /// The end of what the server has; it counts once all of the snapshot is there.
+    fn end(
+        &mut self,
+        context: &mut Context<'_>,
+        contents: &mut Contents,
+    ) -> Result<(), CatchupError> {
+        let found = contents.index.last();
+        if found < self.last {
+            return Err(CatchupError::TooEarly { last: self.last, found });
+        }
+        self.finish(context, contents);
+        Ok(())
+    }
+
+    /// Has everything: the stream's store has to be on disk before that counts. Upstream:
+    /// `flushAllPending`.
+    fn finish(&mut self, context: &mut Context<'_>, contents: &mut Contents) {
+        self.stop_listening(context);
+        self.received.flush(context, contents);
+        contents.applied = self.position;
+        contents.put(context.out, StoreChange::Mark, 0);
+        self.received.sync_all(context, contents);
+        self.step = Step::Finishing { through: contents.store.last() };
+    }
+
+    /// Syncs what acks wait for, if it is time.
+    fn sync(&mut self, context: &mut Context<'_>, contents: &mut Contents) {
+        let due = self.received.since.is_some_and(|since| context.now >= since + SYNC_WAIT);
+        if !contents.store.syncing() && (due || self.received.bytes >= SYNC_BYTES) {
+            self.received.sync_all(context, contents);
+        }
+    }
+
+    /// Sends the acks whose messages are on disk.
+    fn send_acks(&mut self, context: &mut Context<'_>, contents: &Contents) {
+        let synced = |(through, _): &mut (StoreId, _)| contents.store.is_synced(*through);
+        let Some((_, acks)) = self.received.syncing.take_if(synced) else { return };
+        for Ack { to, subject } in acks {
+            context.out.push(Command::Send { to, subject, reply: None, payload: Bytes::new() });
+        }
+    }
+
+    /// Tells the server to stop, and keeps what it has sent so far.
+    fn abort(&mut self, context: &mut Context<'_>, contents: &mut Contents, why: &str) {
+        self.stop_listening(context);
+        self.received.flush(context, contents);
+        let received = core::mem::take(&mut self.received);
+        if let Some(Ack { to, subject }) = received.last_ack {
+            let payload = Bytes::copy_from_slice(why.as_bytes());
+            context.out.push(Command::Send { to, subject, reply: None, payload });
+        }
+    }
+
+    fn stop_listening(&self, context: &mut Context<'_>) {
+        if let Step::Receiving { inbox, .. } = &self.step {
+            context.out.unsubscribe(inbox);
+        }
+    }
+}
+
+impl Received {
+    /// Adds a message to those that go to the store together.
+    fn add(
+        &mut self,
+        context: &mut Context<'_>,
+        contents: &mut Contents,
+        sequence: Sequence,
+        payload: &Bytes,
+    ) -> Result<(), CatchupError> {
+        let length = u32::try_from(payload.len()).map_err(|_| CatchupError::TooLarge)?;
+        if self.block.len() >= BLOCK {
+            self.flush(context, contents);
+        }
+        if self.block.capacity() == 0 {
+            self.block.reserve(BLOCK + payload.len());
+        }
+        // A block ends once it has reached its size, and a message has less than 4 GiB.
+        let offset = self.block.len() as u32;
+        self.block.extend_from_slice(payload);
+        self.places.push(Place { sequence, offset, length });
+        self.bytes += u64::from(length);
+        Ok(())
+    }
+
+    /// Keeps an ack until what it acknowledges is on disk.
+    fn gather(&mut self, context: &Context<'_>, ack: Option<Ack>) {
+        if let Some(ack) = ack {
+            self.gathered.push(ack);
+            self.since.get_or_insert(context.now);
+        }
+    }
+
+    /// Hands what was received to the store.
+    fn flush(&mut self, context: &mut Context<'_>, contents: &mut Contents) {
+        if self.places.is_empty() {
+            return;
+        }
+        let block = core::mem::take(&mut self.block).freeze();
+        let places = core::mem::take(&mut self.places);
+        let bytes = block.len() as u64;
+        contents.put(context.out, StoreChange::Messages { block, places }, bytes);
+    }
+
+    /// Begins a sync for all that was received.
+    fn sync_all(&mut self, context: &mut Context<'_>, contents: &mut Contents) {
+        self.flush(context, contents);
+        let through = contents.store.sync(context.out);
+        let mut acks = self.syncing.take().map_or_else(Vec::new, |(_, acks)| acks);
+        acks.append(&mut self.gathered);
+        self.syncing = Some((through, acks));
+        self.bytes = 0;
+        self.since = None;
+    }
+}

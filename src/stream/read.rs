@@ -1,0 +1,91 @@
+//! Reads of clients from this replica.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use super::publish::refusal;
+use super::{Phase, Stream};
+use crate::command::{Answer, Message};
+use crate::context::Context;
+use crate::event::StoredMessage;
+use crate::ids::{ByteCount, LoadId, RequestId, Sequence};
+use crate::limits::Limits;
+use crate::time::Time;
+use crate::wire::{ApiError, StreamMessage, WireError};
+
+/// Reads of clients that wait for the store at the same time; the next is refused.
+const MOST: usize = 1024;
+
+/// The reads that wait for the store.
+#[derive(Debug, Default)]
+pub(super) struct Reads(BTreeMap<LoadId, RequestId>);
+
+impl Stream {
+    /// Reads messages from `first` on: `most` of them, `bytes` of them, but at least one if there is
+    /// one.
+    pub fn read(
+        &mut self,
+        context: &mut Context<'_>,
+        request: RequestId,
+        first: Sequence,
+        (most, bytes): (usize, ByteCount),
+    ) {
+        if matches!(self.phase, Phase::Opening | Phase::Restoring(_) | Phase::Stopped(_)) {
+            let answer = refusal(&self.acks, &ApiError::CLUSTER_NOT_AVAIL);
+            return context.out.answer(request, answer);
+        }
+        if self.reads.0.len() >= MOST {
+            let answer = refusal(&self.acks, &ApiError::INSUFFICIENT_RESOURCES);
+            return context.out.answer(request, answer);
+        }
+        let index = &self.contents.index;
+        let Some(first) = index.at_or_after(first) else {
+            let answer = Answer::Messages { messages: Vec::new(), next: None };
+            return context.out.answer(request, answer);
+        };
+        let range = (first, index.last());
+        let most = most.clamp(1, context.limits.read_messages);
+        let load = context.out.read(self.group, range, most, bytes.min(context.limits.load));
+        self.reads.0.insert(load, request);
+    }
+
+    /// Messages for a client, if `load` is its read.
+    pub(super) fn client_read(
+        &mut self,
+        context: &mut Context<'_>,
+        load: LoadId,
+        messages: &[StoredMessage],
+        next: Option<Sequence>,
+    ) {
+        let Some(request) = self.reads.0.remove(&load) else { return };
+        let messages = messages.iter().map(|stored| message(stored, context.limits));
+        let answer = match messages.collect() {
+            Ok(messages) => Answer::Messages { messages, next },
+            Err(error) => {
+                let error = ApiError::STREAM_GENERAL.with(&[("err", &error)]);
+                refusal(&self.acks, &error)
+            }
+        };
+        context.out.answer(request, answer);
+    }
+
+    /// A read failed, perhaps a client's.
+    pub(super) fn client_read_failed(
+        &mut self,
+        context: &mut Context<'_>,
+        load: LoadId,
+        why: &str,
+    ) {
+        let Some(request) = self.reads.0.remove(&load) else { return };
+        let error = ApiError::STREAM_GENERAL.with(&[("err", &why)]);
+        context.out.answer(request, refusal(&self.acks, &error));
+    }
+}
+
+/// A stored message as clients see it.
+fn message(stored: &StoredMessage, limits: &Limits) -> Result<Message, WireError> {
+    let StreamMessage { subject, header, payload, timestamp, .. } =
+        StreamMessage::decode(&stored.record, limits)?;
+    let time = Time::from_nanos(u64::try_from(timestamp).unwrap_or(0));
+    Ok(Message { sequence: stored.sequence, time, subject, header, payload })
+}

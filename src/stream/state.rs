@@ -1,0 +1,152 @@
+//! A stream's state as its snapshots say it, and as clients are told.
+
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use highway::{HighwayHash, HighwayHasher, Key};
+
+use super::Stream;
+use super::contents::Contents;
+use super::index::{Deleted, StreamIndex};
+use crate::ids::{ByteCount, Sequence};
+use crate::limits::Limits;
+use crate::wire::{
+    DeleteBlock, DeleteBlocks, DeleteBlocksBuilder, GoTime, LegacyStreamState, SequenceSet,
+    StreamInfoState, StreamState, WireError,
+};
+
+/// The key of a state's digest: any, as long as every replica has the same.
+const DIGEST_KEY: [u64; 4] = [0x6a65_7477, 0x616b_6500, 0x7374_6174, 0x6500_0001];
+
+/// Reads a snapshot's state in either form.
+///
+/// # Errors
+/// [`WireError`] if it is neither.
+pub fn decode_state(data: &Bytes, limits: &Limits) -> Result<StreamState, WireError> {
+    if StreamState::is_encoded(data) {
+        return StreamState::decode(data, limits);
+    }
+    let legacy = LegacyStreamState::decode(data, limits)?;
+    let mut deleted = DeleteBlocksBuilder::new();
+    let mut set = SequenceSet::new();
+    for sequence in &legacy.deleted {
+        set.insert(*sequence);
+    }
+    if !set.is_empty() {
+        deleted.push_set(&set)?;
+    }
+    Ok(StreamState {
+        messages: legacy.messages,
+        bytes: legacy.bytes,
+        first: legacy.first,
+        last: legacy.last,
+        failed: legacy.failed,
+        deleted_count: set.len(),
+        deleted: deleted.finish(),
+    })
+}
+
+/// The deletes of a snapshot, part by part.
+pub(super) fn deleted_of(state: &StreamState) -> impl Iterator<Item = Deleted> + '_ {
+    state.deleted.iter().flat_map(|block| match block {
+        DeleteBlock::Run { first, count } => {
+            alloc::vec![Deleted::Run(first, first.plus(count.saturating_sub(1)))]
+        }
+        DeleteBlock::Set(set) => {
+            let run = |(first, count): (Sequence, u64)| {
+                Deleted::Run(first, first.plus(count.saturating_sub(1)))
+            };
+            set.runs().map(run).collect::<Vec<_>>()
+        }
+    })
+}
+
+impl Contents {
+    /// The state as of the last applied record.
+    pub(super) fn state(&self) -> StreamState {
+        StreamState {
+            messages: self.index.messages(),
+            bytes: ByteCount::new(self.index.bytes()),
+            first: self.index.first(),
+            last: self.index.last(),
+            failed: self.failed,
+            deleted_count: self.index.deleted(),
+            deleted: delete_blocks(&self.index),
+        }
+    }
+}
+
+/// The deletes of an index: runs where whole chunks are gone, one set for each stretch of others.
+fn delete_blocks(index: &StreamIndex) -> DeleteBlocks {
+    let mut blocks = DeleteBlocksBuilder::new();
+    let mut set = SequenceSet::new();
+    let close = |blocks: &mut DeleteBlocksBuilder, set: &mut SequenceSet| {
+        if !set.is_empty() {
+            let set = core::mem::take(set);
+            blocks.push_set(&set).expect("a set of less than 2^32 sequences can be said");
+        }
+    };
+    for part in index.deleted_parts() {
+        match part {
+            Deleted::Run(first, last) => {
+                close(&mut blocks, &mut set);
+                let count = last.since(first).saturating_add(1);
+                blocks.push_run(first, count).expect("the index ends before the largest sequence");
+            }
+            Deleted::Bits { base, bits } => {
+                insert_bits(&mut set, base, &bits);
+                // Far below what one set can say.
+                if set.len() >= 1 << 30 {
+                    close(&mut blocks, &mut set);
+                }
+            }
+        }
+    }
+    close(&mut blocks, &mut set);
+    blocks.finish()
+}
+
+fn insert_bits(set: &mut SequenceSet, base: Sequence, bits: &[u64]) {
+    for (number, word) in (0_u64..).zip(bits) {
+        let mut left = *word;
+        let mut at = base.plus(number * 64);
+        while left != 0 {
+            let zeros = left.trailing_zeros();
+            left >>= zeros;
+            let ones = left.trailing_ones();
+            at = at.plus(u64::from(zeros));
+            set.insert_run(at, u64::from(ones));
+            at = at.plus(u64::from(ones));
+            left = left.checked_shr(ones).unwrap_or(0);
+        }
+    }
+}
+
+impl Stream {
+    /// The state as of the last applied record, as snapshots carry it.
+    pub fn state(&self) -> StreamState {
+        self.contents.state()
+    }
+
+    /// A hash of the state: the same on replicas that have applied the same.
+    pub fn digest(&self) -> u64 {
+        HighwayHasher::new(Key(DIGEST_KEY)).hash64(&self.contents.state().to_bytes())
+    }
+
+    /// The state as clients are told.
+    pub fn info(&self) -> StreamInfoState {
+        let index = &self.contents.index;
+        let time = |nanos| if nanos == 0 { GoTime::ZERO } else { GoTime::from_unix_nanos(nanos) };
+        StreamInfoState {
+            messages: index.messages(),
+            bytes: index.bytes(),
+            first_seq: index.first().get(),
+            first_ts: time(index.get(index.first()).map_or(0, |first| first.timestamp)),
+            last_seq: index.last().get(),
+            last_ts: time(self.contents.last_time),
+            num_subjects: index.subjects() as u64,
+            num_deleted: index.deleted(),
+            ..StreamInfoState::default()
+        }
+    }
+}

@@ -1,0 +1,423 @@
+//! A follower whose log was replaced by a snapshot gets what it lacks.
+
+use bytes::Bytes;
+use jetwake::ids::{ByteCount, Index, PeerId, Sequence, Term};
+use jetwake::stream::Notice;
+use jetwake::subject::Kind;
+use jetwake::time::Duration;
+use jetwake::wire::{DeleteRange, StreamMessage, SyncRequest};
+
+use crate::rig::{Log, Replica, Sent, Store, assert_same, leader};
+
+pub(crate) fn install(replica: &mut Replica, index: Index, state: &Bytes) {
+    let leader = Some(PeerId::from_name("n1"));
+    replica.with_stream(|stream, cx| {
+        stream.set_leader(cx, leader);
+        stream.install(cx, index, Term::new(3), state).expect("a good snapshot");
+    });
+}
+
+/// Carries messages between two replicas until none is left and nothing waits for time that is short.
+pub(crate) fn carry(one: &mut Replica, two: &mut Replica) {
+    loop {
+        if let Some(sent) = one.sent.pop_front() {
+            assert_eq!(sent.to, two.me);
+            two.receive(&sent);
+        } else if let Some(sent) = two.sent.pop_front() {
+            assert_eq!(sent.to, one.me);
+            one.receive(&sent);
+        } else if two.stream.deadline().is_some_and(|at| at.since(two.now).as_millis() < 100) {
+            two.wait();
+        } else {
+            break;
+        }
+    }
+}
+
+/// A leader with messages, deletes and a snapshot, and a follower that has the first few.
+fn behind(messages: u64) -> (Replica, Replica, Log) {
+    let (mut one, mut log) = leader();
+    let mut two = Replica::new("n2", Store::default());
+    for number in 0..messages {
+        let fields = format!("Nats-Msg-Id: {number}");
+        log.publish_with(&mut one, &format!("s.{}", number % 7), &fields, "some payload");
+        if number % 10 == 9 {
+            log.commit_to(&mut [&mut one]);
+        }
+        if number == 19 {
+            log.feed(&mut two);
+        }
+    }
+    for sequence in (5..messages).step_by(9) {
+        log.delete(&mut one, sequence);
+    }
+    for sequence in messages / 2..messages / 2 + 50 {
+        log.delete(&mut one, sequence);
+    }
+    log.commit_to(&mut [&mut one]);
+    (one, two, log)
+}
+
+fn snapshot(one: &mut Replica) -> (Index, Bytes) {
+    assert!(one.with_stream(|stream, cx| stream.snapshot(cx)));
+    match one.notices.pop() {
+        Some(Notice::Snapshot { index, data, .. }) => (index, data),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_follower_catches_up_and_goes_on_with_the_log() {
+    let (mut one, mut two, mut log) = behind(3000);
+    let (index, state) = snapshot(&mut one);
+    install(&mut two, index, &state);
+    assert!(two.stream.is_catching_up() && two.step(|stream, cx| stream.paused(cx)));
+    let request = two.sent.front().expect("a request");
+    assert_eq!(request.to, one.me);
+    let request = SyncRequest::decode(&request.payload, &two.limits).expect("a request");
+    assert_eq!((request.first.get(), request.last.get()), (21, 3000));
+    assert_eq!((request.min_applied, request.delete_ranges), (index, true));
+    carry(&mut one, &mut two);
+    assert_eq!(two.notices, [Notice::CaughtUp], "{:?}", two.reports);
+    assert!(!two.stream.is_catching_up());
+    assert_eq!(two.stream.applied(), index);
+    assert_same(&one, &two);
+    log.publish(&mut one, "s.1", "more");
+    log.commit_to(&mut [&mut one, &mut two]);
+    assert_same(&one, &two);
+    let again = two.restart();
+    assert_same(&one, &again);
+    assert_eq!(one.budget.total(), 0);
+    assert!(!one.stream.catchup_peers().any());
+    assert_eq!((again.stream.deadline(), one.stream.deadline()), (None, None));
+}
+
+#[test]
+fn ids_that_came_by_a_catchup_are_known() {
+    let (mut one, mut two, mut log) = behind(100);
+    let (index, state) = snapshot(&mut one);
+    install(&mut two, index, &state);
+    carry(&mut one, &mut two);
+    two.with_stream(|stream, cx| stream.leadership_gained(cx));
+    let again = log.publish_with(&mut two, "s.a", "Nats-Msg-Id: 30", "x");
+    assert_eq!(two.answer(again), r#"{"stream":"S","seq":31,"duplicate": true}"#);
+}
+
+#[test]
+fn nothing_lacking_asks_for_nothing() {
+    let (mut one, mut two, log) = behind(100);
+    log.feed(&mut two);
+    // It has all, but its log was replaced all the same.
+    let (index, state) = snapshot(&mut one);
+    install(&mut two, index.plus(5), &state);
+    assert!(two.sent.is_empty());
+    assert_eq!(two.notices, [Notice::CaughtUp]);
+    assert_eq!(two.stream.applied(), index.plus(5));
+    install(&mut two, index, &state);
+    assert_eq!(two.stream.applied(), index.plus(5), "an older snapshot changes nothing");
+}
+
+#[test]
+fn a_snapshot_of_an_emptied_stream_moves_the_ends() {
+    let (mut one, mut two, mut log) = behind(100);
+    log.purge(&mut one, "", 0, 0);
+    log.commit_to(&mut [&mut one]);
+    let (index, state) = snapshot(&mut one);
+    install(&mut two, index, &state);
+    assert_eq!(two.notices, [Notice::CaughtUp]);
+    assert_same(&one, &two);
+    assert!(two.store.messages.is_empty());
+}
+
+#[test]
+fn no_ack_leaves_before_what_it_acknowledges_is_on_disk() {
+    let (mut one, mut two, _) = behind(3000);
+    let (index, state) = snapshot(&mut one);
+    two.hold_syncs = true;
+    install(&mut two, index, &state);
+    let request = two.sent.pop_front().expect("a request");
+    one.receive(&request);
+    let mut replies = 0;
+    while let Some(sent) = one.sent.pop_front() {
+        replies += usize::from(sent.reply.is_some());
+        two.receive(&sent);
+        while two.stream.deadline().is_some_and(|at| at.since(two.now).as_millis() < 100) {
+            two.wait();
+        }
+        assert!(two.sent.is_empty(), "nothing is on disk yet");
+    }
+    assert!(replies > 0);
+    assert!(two.stream.is_catching_up(), "not done before the disk is");
+    assert!(two.notices.is_empty());
+    two.hold_syncs = false;
+    two.release_syncs();
+    assert_eq!(two.notices, [Notice::CaughtUp]);
+    assert_eq!(two.sent.len(), replies, "each reply is answered");
+    assert!(two.sent.iter().all(|sent| sent.payload.is_empty()));
+}
+
+fn request_of(two: &mut Replica) -> Sent {
+    let request = two.sent.pop_front().expect("a request");
+    assert!(matches!(Kind::parse(&request.subject), Some(Kind::Sync(_))), "{request:?}");
+    request
+}
+
+/// What a server might send to the follower that made the request.
+fn message(request: &Sent, payload: Bytes) -> Sent {
+    Sent {
+        from: request.to,
+        to: request.from,
+        subject: request.reply.clone().expect("an inbox"),
+        reply: Some(jetwake::subject::sync_ack_with(*b"abcdefgh", payload.len() as u64)),
+        payload,
+    }
+}
+
+/// A message of a replica's store as a catchup carries it.
+fn stored(one: &Replica, sequence: u64) -> Bytes {
+    let message = StreamMessage::decode(&one.store.messages[&sequence], &one.limits);
+    let sequence = Sequence::new(sequence);
+    let message = StreamMessage { sequence, ..message.expect("a stored message") };
+    message.to_bytes().expect("short")
+}
+
+fn plain(sequence: u64) -> Bytes {
+    let message = StreamMessage {
+        subject: Bytes::from_static(b"s.1"),
+        payload: Bytes::from_static(b"x"),
+        sequence: Sequence::new(sequence),
+        timestamp: 7,
+        ..StreamMessage::default()
+    };
+    message.to_bytes().expect("short")
+}
+
+#[test]
+fn what_does_not_follow_on_is_refused_and_asked_for_again() {
+    let range = |first, count| DeleteRange { first: Sequence::new(first), count }.encode();
+    let mut bad_block = plain(21).to_vec();
+    bad_block[0] = 14;
+    for (payload, why) in [
+        (plain(22), "expected sequence 21, found 22"),
+        (plain(20), "expected sequence 21, found 20"),
+        (range(22, 5), "expected sequence 21, found 22"),
+        (range(21, 5000), "sequence 5020 is beyond 100"),
+        (Bytes::from_static(b"\x04cut"), "bad catchup message"),
+        (Bytes::from_static(b"\x0f{}"), "bad catchup message"),
+        (Bytes::from(bad_block), "bad catchup message"),
+        (Bytes::from_static(b"\x07"), "bad catchup message: op 7"),
+        (Bytes::from_static(b"\xff"), "bad catchup message: op 255"),
+    ] {
+        let (mut one, mut two, _) = behind(100);
+        let (index, state) = snapshot(&mut one);
+        install(&mut two, index, &state);
+        let request = request_of(&mut two);
+        let bad = message(&request, payload);
+        two.receive(&bad);
+        let told = two.sent.pop_front().expect("the server is told");
+        assert_eq!(Some(told.subject), bad.reply);
+        let told = String::from_utf8_lossy(&told.payload).into_owned();
+        assert!(told.contains(why), "{told} / {why}");
+        two.receive(&message(&request, plain(21)));
+        assert_eq!(two.stream.state().last.get(), 20, "nobody listens at the old inbox");
+        assert_eq!(two.wait(), Duration::from_secs(2));
+        carry(&mut one, &mut two);
+        assert_eq!(two.notices, [Notice::CaughtUp]);
+        assert_same(&one, &two);
+    }
+}
+
+#[test]
+fn an_end_that_comes_too_early_does_not_count() {
+    let (mut one, mut two, _) = behind(100);
+    let (index, state) = snapshot(&mut one);
+    install(&mut two, index, &state);
+    let request = request_of(&mut two);
+    two.receive(&message(&request, plain(21)));
+    two.receive(&Sent { reply: None, ..message(&request, Bytes::new()) });
+    assert!(two.stream.is_catching_up());
+    assert!(two.reports.last().expect("a report").contains("before 100"), "{:?}", two.reports);
+    two.wait();
+    let request = SyncRequest::decode(&two.sent[1].payload, &two.limits).expect("a request");
+    assert_eq!(request.first.get(), 22, "what came is kept");
+}
+
+#[test]
+fn silence_is_borne_five_seconds_at_first_and_thirty_later() {
+    let (mut one, mut two, _) = behind(100);
+    let (index, state) = snapshot(&mut one);
+    install(&mut two, index, &state);
+    request_of(&mut two);
+    assert_eq!(two.wait(), Duration::from_secs(5));
+    // The request was made longer ago than the rest between two takes.
+    assert_eq!(two.wait(), Duration::ZERO);
+    let request = request_of(&mut two);
+    two.receive(&Sent { reply: None, ..message(&request, stored(&one, 21)) });
+    assert_eq!(two.wait(), Duration::from_secs(30));
+    assert_eq!(two.wait(), Duration::ZERO);
+    request_of(&mut two);
+    assert_eq!(two.wait(), Duration::from_secs(5));
+    // The third try has failed.
+    assert_eq!(two.wait(), Duration::from_secs(30));
+    assert!(two.step(|stream, cx| stream.paused(cx)), "nothing is applied on top of a hole");
+    carry(&mut one, &mut two);
+    assert_eq!(two.notices, [Notice::CaughtUp]);
+    assert_same(&one, &two);
+}
+
+#[test]
+fn a_catchup_waits_for_a_leader_and_follows_a_new_one() {
+    let (mut one, mut two, _) = behind(100);
+    let (index, state) = snapshot(&mut one);
+    two.with_stream(|stream, cx| stream.install(cx, index, Term::new(3), &state).expect("good"));
+    assert!(two.sent.is_empty() && two.stream.deadline().is_none());
+    let dead = PeerId::from_name("n3");
+    two.with_stream(|stream, cx| stream.set_leader(cx, Some(dead)));
+    let request = request_of(&mut two);
+    assert_eq!(request.to, dead);
+    two.receive(&message(&request, stored(&one, 21)));
+    let leader = one.me;
+    two.with_stream(|stream, cx| stream.set_leader(cx, Some(leader)));
+    let told = two.sent.pop_front().expect("the old one is told");
+    assert_eq!((told.to, &told.payload[..]), (dead, &b"another leads now"[..]));
+    let request = SyncRequest::decode(&two.sent[0].payload, &two.limits).expect("a request");
+    assert_eq!(request.first.get(), 22);
+    carry(&mut one, &mut two);
+    assert_eq!(two.notices, [Notice::CaughtUp]);
+    assert_same(&one, &two);
+}
+
+#[test]
+fn who_leads_and_lacks_messages_steps_down() {
+    let (mut one, mut two, _) = behind(100);
+    let (index, state) = snapshot(&mut one);
+    install(&mut two, index, &state);
+    two.with_stream(|stream, cx| stream.leadership_gained(cx));
+    assert!(matches!(&*two.notices, [Notice::StepDown(_)]), "{:?}", two.notices);
+    two.notices.clear();
+    let me = two.me;
+    two.with_stream(|stream, cx| stream.set_leader(cx, Some(me)));
+    assert!(matches!(&*two.notices, [Notice::StepDown(_)]), "{:?}", two.notices);
+}
+
+#[test]
+fn a_newer_snapshot_takes_the_place_of_the_older() {
+    let (mut one, mut two, mut log) = behind(100);
+    let (index, state) = snapshot(&mut one);
+    install(&mut two, index, &state);
+    let request = request_of(&mut two);
+    two.receive(&message(&request, stored(&one, 21)));
+    for sequence in 21..40 {
+        log.delete(&mut one, sequence);
+    }
+    log.publish(&mut one, "s.1", "more");
+    log.commit_to(&mut [&mut one]);
+    let (newer, state) = snapshot(&mut one);
+    install(&mut two, newer, &state);
+    let told = two.sent.pop_front().expect("the server is told");
+    assert_eq!(&told.payload[..], b"a newer snapshot has come");
+    let request = two.sent.front().expect("a request");
+    let request = SyncRequest::decode(&request.payload, &two.limits).expect("a request");
+    assert_eq!((request.last.get(), request.min_applied), (101, newer));
+}
+
+#[test]
+fn a_snapshot_that_cannot_be_read_changes_nothing() {
+    let (one, mut two, _) = behind(100);
+    let state = one.stream.state().to_bytes();
+    let before = two.stream.state();
+    for bad in [Bytes::from_static(b"{"), Bytes::new(), state.slice(..state.len() - 3)] {
+        let result = two.with_stream(|s, cx| s.install(cx, Index::new(99), Term::new(3), &bad));
+        assert!(result.is_err(), "{bad:?}");
+        assert_eq!(two.stream.state(), before);
+        assert!(two.stream.is_current());
+    }
+}
+
+#[test]
+fn a_restart_in_the_middle_begins_where_the_store_ends() {
+    let (mut one, mut two, _) = behind(3000);
+    let (index, state) = snapshot(&mut one);
+    install(&mut two, index, &state);
+    let request = request_of(&mut two);
+    one.receive(&request);
+    for _ in 0..2000 {
+        let sent = one.sent.pop_front().expect("more than that");
+        two.receive(&sent);
+    }
+    two.wait();
+    let had = two.stream.state().last;
+    let mut two = two.restart();
+    assert_eq!(two.stream.state().last, had);
+    assert!(two.stream.applied() < index);
+    assert!(two.step(|stream, cx| !stream.snapshot(cx)) || two.stream.applied() < index);
+    one.sent.clear();
+    two.sent.clear();
+    two.notices.clear();
+    install(&mut two, index, &state);
+    carry(&mut one, &mut two);
+    assert_eq!(two.notices.last(), Some(&Notice::CaughtUp));
+    assert_same(&one, &two);
+}
+
+#[test]
+fn no_snapshot_is_taken_in_the_middle_of_a_catchup() {
+    let (mut one, mut two, _) = behind(100);
+    let (index, state) = snapshot(&mut one);
+    install(&mut two, index, &state);
+    assert!(!two.with_stream(|stream, cx| stream.snapshot(cx)));
+    carry(&mut one, &mut two);
+    assert!(two.with_stream(|stream, cx| stream.snapshot(cx)));
+    let (again, data) = match two.notices.pop() {
+        Some(Notice::Snapshot { index, data, .. }) => (index, data),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((again, data), (index, state));
+}
+
+#[test]
+fn a_snapshot_that_came_before_the_store_was_read_waits() {
+    let (mut one, two, _) = behind(100);
+    let (index, state) = snapshot(&mut one);
+    let mut two = two.restart();
+    let mark = two.store.mark;
+    two.stream = {
+        let group = jetwake::ids::GroupName::new("S-R3F-abcdefgh").expect("valid");
+        let me = two.me;
+        two.step(|_, cx| {
+            let config = crate::rig::config();
+            jetwake::stream::Stream::new(crate::rig::GROUP, &group, me, config, cx)
+        })
+    };
+    install(&mut two, index, &state);
+    assert!(!two.stream.is_catching_up());
+    two.with_stream(|stream, cx| stream.open(cx, mark));
+    assert!(two.stream.is_catching_up());
+    carry(&mut one, &mut two);
+    assert_eq!(two.notices, [Notice::Ready, Notice::CaughtUp]);
+    assert_same(&one, &two);
+}
+
+#[test]
+fn a_server_that_never_stops_sending_is_stopped() {
+    let (mut one, mut two, _) = behind(100);
+    let (index, state) = snapshot(&mut one);
+    two.limits.stream_catchups_in_flight = ByteCount::new(1000);
+    install(&mut two, index, &state);
+    let request = request_of(&mut two);
+    let big = StreamMessage {
+        payload: Bytes::from(vec![b'x'; 600 << 10]),
+        ..StreamMessage::decode(&plain(21), &two.limits).expect("good")
+    };
+    for sequence in [21, 22] {
+        let big = StreamMessage { sequence: Sequence::new(sequence), ..big.clone() };
+        let sent = message(&request, big.to_bytes().expect("short"));
+        // The store takes nothing meanwhile.
+        two.step(|stream, cx| {
+            let from = Some(request.to);
+            stream.handle_catchup_message(cx, from, &sent.subject, sent.reply, &sent.payload);
+        });
+    }
+    two.with_stream(|_, _| {});
+    assert!(two.reports.iter().any(|what| what.contains("wait for the disk")), "{:?}", two.reports);
+}

@@ -1,0 +1,8 @@
+//! A stream's machine between a log that never fails and a store in memory: what it does with
+//! requests, records, crashes, snapshots and catchups.
+
+mod apply;
+mod catchup;
+mod crash;
+mod publish;
+mod rig;

@@ -1,0 +1,416 @@
+//! Replicas of one stream with a store each, one log for all, and a network that is carried by hand.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::{Bytes, BytesMut};
+use jetwake::budget::Budget;
+use jetwake::command::{Answer, Command, Destination, Report, StoreChange};
+use jetwake::context::Context;
+use jetwake::event::{StoreMark, StoredMessage};
+use jetwake::ids::{GroupId, GroupName, Index, LoadId, PeerId, RequestId, Sequence, StoreId, Term};
+use jetwake::limits::{Limits, Timers};
+use jetwake::outbox::Outbox;
+use jetwake::random::Random;
+use jetwake::stream::{Notice, Proposal, Stream};
+use jetwake::subject::{Kind, Subject};
+use jetwake::time::{Duration, Time};
+use jetwake::wire::{ApiError, AppendEntry, AppendEntryBuilder, EntryKind, StreamConfig};
+
+pub(crate) const GROUP: GroupId = GroupId(7);
+
+/// What a store in memory holds, written in one piece with its mark.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Store {
+    pub(crate) messages: BTreeMap<u64, Bytes>,
+    pub(crate) mark: Option<StoreMark>,
+}
+
+impl Store {
+    fn change(&mut self, change: StoreChange, mark: StoreMark) {
+        match change {
+            StoreChange::Messages { block, places } => {
+                for place in places {
+                    let start = place.offset as usize;
+                    let record = block.slice(start..start + place.length as usize);
+                    let sequence = place.sequence.get();
+                    let last = self.messages.last_key_value().map_or(0, |(last, _)| *last);
+                    assert!(sequence > last, "message {sequence} is stored behind {last}");
+                    self.messages.insert(sequence, record);
+                }
+            }
+            StoreChange::Remove(ranges) => {
+                let mut end = None;
+                for (first, last) in ranges {
+                    assert!(first <= last && end.is_none_or(|end| first > end), "{first}..={last}");
+                    self.messages.retain(|at, _| !(first.get()..=last.get()).contains(at));
+                    end = Some(last);
+                }
+            }
+            StoreChange::Clear => self.messages.clear(),
+            StoreChange::Mark => {}
+            other => panic!("unknown change {other:?}"),
+        }
+        self.mark = Some(mark);
+    }
+
+    fn read(
+        &self,
+        first: Sequence,
+        last: Sequence,
+        most: usize,
+        bytes: u64,
+    ) -> (Vec<StoredMessage>, Option<Sequence>) {
+        let (mut found, mut size) = (Vec::new(), 0);
+        for (sequence, record) in self.messages.range(first.get()..=last.get()) {
+            if !found.is_empty() && (found.len() == most || size + record.len() as u64 > bytes) {
+                return (found, Some(Sequence::new(*sequence)));
+            }
+            size += record.len() as u64;
+            found
+                .push(StoredMessage { sequence: Sequence::new(*sequence), record: record.clone() });
+        }
+        (found, None)
+    }
+}
+
+/// A message on its way.
+#[derive(Clone, Debug)]
+pub(crate) struct Sent {
+    pub(crate) from: PeerId,
+    pub(crate) to: PeerId,
+    pub(crate) subject: Subject,
+    pub(crate) reply: Option<Subject>,
+    pub(crate) payload: Bytes,
+}
+
+/// One replica and all around it.
+pub(crate) struct Replica {
+    pub(crate) me: PeerId,
+    pub(crate) stream: Stream,
+    pub(crate) now: Time,
+    pub(crate) limits: Limits,
+    pub(crate) timers: Timers,
+    pub(crate) random: Random,
+    pub(crate) out: Outbox,
+    pub(crate) budget: Budget,
+    pub(crate) store: Store,
+    /// Syncs are not answered while this is set.
+    pub(crate) hold_syncs: bool,
+    pub(crate) held_syncs: Vec<StoreId>,
+    pub(crate) answers: BTreeMap<RequestId, String>,
+    pub(crate) sent: VecDeque<Sent>,
+    pub(crate) notices: Vec<Notice>,
+    pub(crate) reports: Vec<String>,
+    /// Store changes that will still be performed; the power is cut behind them.
+    pub(crate) changes_left: usize,
+}
+
+pub(crate) fn config() -> StreamConfig {
+    StreamConfig::new("S", ["s.>".to_string()])
+}
+
+impl Replica {
+    pub(crate) fn new(name: &str, store: Store) -> Self {
+        Self::with(name, store, config(), Limits::default())
+    }
+
+    pub(crate) fn with(name: &str, store: Store, config: StreamConfig, limits: Limits) -> Self {
+        let (timers, mut random) = (Timers::default(), Random::new(5));
+        let (mut out, mut budget) = (Outbox::new(), Budget::new(64 << 20));
+        let now = Time::from_nanos(1_000_000_000_000);
+        let me = PeerId::from_name(name);
+        let group = GroupName::new("S-R3F-abcdefgh").expect("valid");
+        let mut context = Context {
+            now,
+            limits: &limits,
+            timers: &timers,
+            random: &mut random,
+            out: &mut out,
+            budget: &mut budget,
+        };
+        let stream = Stream::new(GROUP, &group, me, config, &mut context);
+        let mut replica = Self {
+            me,
+            stream,
+            now,
+            limits,
+            timers,
+            random,
+            out,
+            budget,
+            store,
+            hold_syncs: false,
+            held_syncs: Vec::new(),
+            answers: BTreeMap::new(),
+            sent: VecDeque::new(),
+            notices: Vec::new(),
+            reports: Vec::new(),
+            changes_left: usize::MAX,
+        };
+        let mark = replica.store.mark;
+        replica.with_stream(|stream, cx| stream.open(cx, mark));
+        assert_eq!(replica.notices, [Notice::Ready], "{:?}", replica.stream.stopped());
+        replica.notices.clear();
+        replica
+    }
+
+    /// Hands something to the stream and performs what it asks for.
+    pub(crate) fn with_stream<T>(
+        &mut self,
+        step: impl FnOnce(&mut Stream, &mut Context<'_>) -> T,
+    ) -> T {
+        let result = self.step(step);
+        while let Some(command) = self.out.pop() {
+            self.perform(command);
+        }
+        while let Some(notice) = self.stream.poll() {
+            self.notices.push(notice);
+        }
+        result
+    }
+
+    pub(crate) fn step<T>(&mut self, step: impl FnOnce(&mut Stream, &mut Context<'_>) -> T) -> T {
+        let mut context = Context {
+            now: self.now,
+            limits: &self.limits,
+            timers: &self.timers,
+            random: &mut self.random,
+            out: &mut self.out,
+            budget: &mut self.budget,
+        };
+        step(&mut self.stream, &mut context)
+    }
+
+    fn perform(&mut self, command: Command) {
+        match command {
+            Command::Store { id, change, mark, .. } => {
+                if self.changes_left > 0 {
+                    self.changes_left -= 1;
+                    self.store.change(change, mark);
+                }
+                self.stream.handle_stored(id);
+            }
+            Command::SyncStore { through, .. } if self.hold_syncs => self.held_syncs.push(through),
+            Command::SyncStore { through, .. } => {
+                self.step(|stream, cx| stream.handle_synced(cx, through));
+            }
+            Command::Read { id, first, last, messages, bytes, .. } => {
+                let (found, next) = self.store.read(first, last, messages, bytes.get());
+                self.read(id, &found, next);
+            }
+            Command::Answer { id, answer } => {
+                let text = match answer {
+                    Answer::Json(json) => String::from_utf8(json.to_vec()).expect("JSON is text"),
+                    other => format!("{other:?}"),
+                };
+                assert!(self.answers.insert(id, text).is_none(), "{id} is answered once");
+            }
+            Command::Send { to: Destination::Peers(peers), subject, reply, payload } => {
+                for to in peers.iter() {
+                    self.sent.push_back(Sent {
+                        from: self.me,
+                        to: *to,
+                        subject: subject.clone(),
+                        reply: reply.clone(),
+                        payload: payload.clone(),
+                    });
+                }
+            }
+            Command::Report { report: Report::Catchup(what), .. } => self.reports.push(what),
+            Command::Report { .. } | Command::Subscribe(_) | Command::Unsubscribe(_) => {}
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+
+    fn read(&mut self, id: LoadId, found: &[StoredMessage], next: Option<Sequence>) {
+        self.step(|stream, cx| stream.handle_read(cx, id, found, next));
+    }
+
+    /// Answers the syncs that were held.
+    pub(crate) fn release_syncs(&mut self) {
+        for through in std::mem::take(&mut self.held_syncs) {
+            self.with_stream(|stream, cx| stream.handle_synced(cx, through));
+        }
+    }
+
+    /// A message arrives.
+    pub(crate) fn receive(&mut self, sent: &Sent) {
+        let Sent { from, subject, reply, payload, .. } = sent.clone();
+        self.with_stream(|stream, cx| match Kind::parse(&subject).expect("a subject of ours") {
+            Kind::Sync(_) => {
+                let log = stream.applied();
+                stream.handle_sync_request(cx, Some(from), reply, &payload, log);
+            }
+            Kind::SyncReply(_) => {
+                stream.handle_catchup_message(cx, Some(from), &subject, reply, &payload);
+            }
+            Kind::SyncAck { token, bytes } => {
+                stream.handle_catchup_ack(cx, token, bytes.expect("bytes"), &payload);
+            }
+            other => panic!("unexpected {other:?}"),
+        });
+    }
+
+    /// Lets time pass up to the next deadline, and tells the stream.
+    pub(crate) fn wait(&mut self) -> Duration {
+        let deadline = self.stream.deadline().expect("something is due");
+        let waited = deadline.since(self.now);
+        self.now = self.now.max(deadline);
+        self.with_stream(|stream, cx| stream.handle_deadline(cx));
+        waited
+    }
+
+    pub(crate) fn answer(&self, id: u64) -> &str {
+        self.answers.get(&RequestId::new(id)).map_or("", |answer| answer.as_str())
+    }
+
+    /// Stops the power and starts again from what the store has.
+    pub(crate) fn restart(self) -> Self {
+        let name = ["n1", "n2", "n3"].into_iter().find(|name| PeerId::from_name(name) == self.me);
+        Self::with(name.expect("one of the three"), self.store, config(), self.limits)
+    }
+}
+
+/// The log of the group, with what is proposed for its next record.
+pub(crate) struct Log {
+    pub(crate) records: Vec<(Index, AppendEntry, Bytes)>,
+    next: AppendEntryBuilder,
+    pub(crate) full: bool,
+    last_request: u64,
+}
+
+impl Log {
+    pub(crate) fn new() -> Self {
+        let next = AppendEntryBuilder::new();
+        Self { records: Vec::new(), next, full: false, last_request: 0 }
+    }
+
+    fn propose(&mut self, leader: &mut Replica, proposal: Option<Proposal>) {
+        let Some(proposal) = proposal else { return };
+        if self.full {
+            let error = ApiError::INSUFFICIENT_RESOURCES;
+            return leader.with_stream(|stream, cx| stream.not_proposed(cx, &proposal, error));
+        }
+        let length = proposal.encoded_len();
+        assert!(self.next.push_with(EntryKind::Normal, length, |buffer| proposal.encode(buffer)));
+        leader.stream.proposed(proposal);
+    }
+
+    pub(crate) fn next_request(&mut self) -> RequestId {
+        self.last_request += 1;
+        RequestId::new(self.last_request)
+    }
+
+    /// Publishes; the request's number.
+    pub(crate) fn publish(&mut self, leader: &mut Replica, subject: &str, payload: &str) -> u64 {
+        self.publish_with(leader, subject, "", payload)
+    }
+
+    pub(crate) fn publish_with(
+        &mut self,
+        leader: &mut Replica,
+        subject: &str,
+        fields: &str,
+        payload: &str,
+    ) -> u64 {
+        let id = self.next_request();
+        let header = match fields {
+            "" => String::new(),
+            fields => format!("NATS/1.0\r\n{fields}\r\n\r\n"),
+        };
+        let parts = (subject.to_string(), header, payload.to_string());
+        let parts = (Bytes::from(parts.0), Bytes::from(parts.1), Bytes::from(parts.2));
+        let proposal = leader.with_stream(|stream, cx| stream.publish(cx, id, parts));
+        self.propose(leader, proposal);
+        id.get()
+    }
+
+    pub(crate) fn delete(&mut self, leader: &mut Replica, sequence: u64) -> u64 {
+        let id = self.next_request();
+        let sequence = Sequence::new(sequence);
+        let proposal = leader.with_stream(|stream, cx| stream.delete(cx, id, sequence));
+        self.propose(leader, proposal);
+        id.get()
+    }
+
+    pub(crate) fn purge(
+        &mut self,
+        leader: &mut Replica,
+        filter: &str,
+        before: u64,
+        keep: u64,
+    ) -> u64 {
+        let id = self.next_request();
+        let (filter, before) = (filter.as_bytes(), Sequence::new(before));
+        let proposal = leader.with_stream(|stream, cx| stream.purge(cx, id, filter, before, keep));
+        self.propose(leader, proposal);
+        id.get()
+    }
+
+    /// Adds an entry that no stream of ours would propose.
+    pub(crate) fn push_raw(&mut self, kind: EntryKind, data: &[u8]) {
+        assert!(self.next.push(kind, data));
+    }
+
+    /// Closes the record that is being gathered, which a quorum then has.
+    pub(crate) fn commit(&mut self) {
+        let builder = std::mem::take(&mut self.next);
+        let index = Index::new(self.records.len() as u64 + 1);
+        let (term, before) = (Term::new(3), index.previous());
+        let record = builder.finish(PeerId::from_name("n1"), term, before, term, before, term);
+        let mut copy = BytesMut::with_capacity(record.len());
+        copy.extend_from_slice(&record);
+        let record = copy.freeze();
+        let entry = AppendEntry::decode(&record).expect("just encoded");
+        self.records.push((index, entry, record));
+    }
+
+    /// Hands a replica all that it has not applied, as far as it takes it.
+    pub(crate) fn feed(&self, replica: &mut Replica) {
+        self.feed_through(replica, Index::MAX);
+    }
+
+    pub(crate) fn feed_through(&self, replica: &mut Replica, last: Index) {
+        for (index, entry, record) in &self.records {
+            if *index <= replica.stream.applied() || *index > last {
+                continue;
+            }
+            if replica.step(|stream, cx| stream.paused(cx)) {
+                break;
+            }
+            replica.with_stream(|stream, cx| stream.apply(cx, *index, entry, record));
+        }
+    }
+
+    pub(crate) fn commit_to(&mut self, replicas: &mut [&mut Replica]) {
+        self.commit();
+        for replica in replicas {
+            self.feed(replica);
+        }
+    }
+}
+
+pub(crate) fn leader() -> (Replica, Log) {
+    let mut leader = Replica::new("n1", Store::default());
+    leader.with_stream(|stream, cx| stream.leadership_gained(cx));
+    (leader, Log::new())
+}
+
+/// That two replicas are the same in every respect that clients can see.
+pub(crate) fn assert_same(left: &Replica, right: &Replica) {
+    assert_eq!(left.stream.state(), right.stream.state());
+    assert_eq!(left.stream.digest(), right.stream.digest());
+    let all = |replica: &Replica| {
+        let message = |(sequence, record): (&u64, &Bytes)| {
+            let message = jetwake::wire::StreamMessage::decode(record, &Limits::default());
+            let message = message.expect("a stored message");
+            (*sequence, message.subject, message.header, message.payload, message.timestamp)
+        };
+        replica.store.messages.iter().map(message).collect::<Vec<_>>()
+    };
+    assert_eq!(all(left), all(right));
+    assert_eq!(left.store.messages.len() as u64, left.stream.state().messages);
+    let mark = |replica: &Replica| replica.store.mark.expect("a mark");
+    let ends = |mark: StoreMark| (mark.first, mark.last, mark.failed);
+    assert_eq!(ends(mark(left)), ends(mark(right)));
+}
