@@ -88,6 +88,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod budget;
+pub mod cluster;
 pub mod command;
 pub mod config;
 pub mod context;

@@ -29,6 +29,8 @@ pub struct Limits {
     /// Bytes of recent log records that one group keeps in memory; older ones are loaded from
     /// disk when they are needed.
     pub log_cache: ByteCount,
+    /// Bytes of log after which a stream takes a snapshot and compacts.
+    pub log_before_snapshot: ByteCount,
     /// Bytes of one load from the log or read from the store.
     pub load: ByteCount,
     /// Messages of one read from the store.
@@ -85,6 +87,7 @@ impl Default for Limits {
             append_entries_in_flight: 4,
             proposals_waiting: ByteCount::new(64 * MIB),
             log_cache: ByteCount::new(16 * MIB),
+            log_before_snapshot: ByteCount::new(64 * MIB),
             load: ByteCount::new(MIB),
             read_messages: 4096,
             store_in_flight: ByteCount::new(16 * MIB),

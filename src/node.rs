@@ -10,6 +10,7 @@
 //!   all that is ready before it polls gets larger ones.
 //! * [`Node::deadline`] tells when to hand in [`Event::DeadlineReached`].
 
+mod machine;
 mod plain;
 mod timers;
 
@@ -24,16 +25,17 @@ use crate::budget::Budget;
 use crate::command::{Answer, Command, Report};
 use crate::config::{Config, ConfigError, GroupConfig, GroupKind};
 use crate::context::Context;
-use crate::event::{Event, Opened, Request};
-use crate::ids::{GroupId, GroupName, PeerId, RequestId, Term};
+use crate::event::{Event, Request};
+use crate::ids::{GroupId, GroupName, PeerId, RequestId};
 use crate::outbox::Outbox;
-use crate::raft::{self, ProposeError, Raft};
+use crate::raft::{self, ProposeError};
 use crate::random::Random;
+use crate::stream;
 use crate::subject::Subject;
 use crate::time::Time;
-use crate::wire::{ApiError, ApiResponse, EntryKind, PublishAckResponse, ResponseType};
+use crate::wire::{ApiError, PublishAckResponse};
 
-use plain::Plain;
+use machine::{Group, Names};
 use timers::Timers;
 
 /// One server's part in all its groups.
@@ -47,24 +49,11 @@ pub struct Node {
     budget: Budget,
     groups: Vec<Group>,
     names: BTreeMap<GroupName, GroupId>,
+    /// The names of all servers that are members of a group.
+    peers: BTreeMap<PeerId, String>,
     timers: Timers,
     /// Groups with something to flush once the commands are drained.
     unflushed: BTreeSet<GroupId>,
-}
-
-/// One group: its consensus, and what its entries mean.
-#[derive(Debug)]
-struct Group {
-    id: GroupId,
-    raft: Raft,
-    machine: Machine,
-    /// The leadership that the machine was told of.
-    leading: Option<Term>,
-}
-
-#[derive(Debug)]
-enum Machine {
-    Plain(Plain),
 }
 
 /// Why a node wants to be woken.
@@ -99,6 +88,7 @@ impl Node {
             budget: Budget::new(config.limits.stream_catchups_in_flight.get()),
             groups: Vec::new(),
             names: BTreeMap::new(),
+            peers: names_of_peers(&config),
             timers: Timers::default(),
             unflushed: BTreeSet::new(),
             config,
@@ -118,13 +108,9 @@ impl Node {
             out: &mut self.out,
             budget: &mut self.budget,
         };
-        let (check, machine): (raft::SnapshotCheck, _) = match &config.kind {
-            GroupKind::Plain => (|_, _| Ok(()), Machine::Plain(Plain::default())),
-            GroupKind::Stream(_) => (|_, _| Ok(()), Machine::Plain(Plain::default())),
-        };
-        let raft = Raft::new(id, config, self.me, check, &mut context);
+        let group = Group::new(id, config, self.me, &mut context);
         self.names.insert(config.name.clone(), id);
-        self.groups.push(Group { id, raft, machine, leading: None });
+        self.groups.push(group);
     }
 
     /// One thing happened.
@@ -141,38 +127,45 @@ impl Node {
             Event::Request { id, group, request } => self.request(id, group, request),
             Event::Written { through } => {
                 for group in self.out.take_written(through) {
-                    self.with(group, |group, cx| group.raft.handle_written(cx, through));
+                    self.with(group, |group, cx| group.raft().handle_written(cx, through));
                 }
             }
             Event::WriteFailed { group, failure, .. } | Event::StoreFailed { group, failure } => {
-                self.with(group, |group, cx| group.raft.handle_failure(cx, &failure));
+                self.with(group, |group, cx| group.raft().handle_failure(cx, &failure));
             }
             Event::Stored { through } => {
                 for group in self.out.take_stored(through) {
-                    self.with(group, |_, _| {});
+                    self.with(group, |group, _| group.handle_stored(through));
                 }
             }
-            Event::StoreSynced { .. } => {}
+            Event::StoreSynced { group, through } => {
+                self.with(group, |group, cx| group.handle_synced(cx, through));
+            }
             Event::Loaded { load, records } => {
                 if let Some(group) = self.out.take_load(load) {
-                    self.with(group, |group, cx| group.raft.handle_loaded(cx, load, &records));
+                    self.with(group, |group, cx| group.raft().handle_loaded(cx, load, &records));
                 }
             }
-            Event::Read { .. } => {}
+            Event::Read { load, messages, next } => {
+                if let Some(group) = self.out.take_load(load) {
+                    self.with(group, |group, cx| group.handle_read(cx, load, &messages, next));
+                }
+            }
             Event::LoadFailed { load, failure } => {
                 if let Some(group) = self.out.take_load(load) {
-                    self.with(group, |group, cx| group.raft.handle_load_failed(cx, &failure));
+                    self.with(group, |group, cx| group.handle_load_failed(cx, load, &failure));
                 }
             }
             Event::Applied { group, through } => {
-                self.with(group, |group, _| match &mut group.machine {
-                    Machine::Plain(plain) => plain.applied = plain.applied.max(through),
-                })
+                self.with(group, |group, _| group.handle_applied(through));
             }
             Event::SnapshotTaken { group, index, data } => {
-                self.with(group, |group, cx| group.raft.take_snapshot(cx, index, data));
+                self.with(group, |group, cx| group.raft().take_snapshot(cx, index, data));
             }
             Event::DeadlineReached => self.deadline_reached(),
+        }
+        while let Some(group) = self.budget.woken() {
+            self.with(group, |group, cx| group.budget_available(cx));
         }
     }
 
@@ -180,7 +173,7 @@ impl Node {
     pub fn poll(&mut self) -> Option<Command> {
         while self.out.is_empty() {
             let group = self.unflushed.pop_first()?;
-            self.with(group, |group, cx| group.raft.flush(cx));
+            self.with(group, |group, cx| group.raft().flush(cx));
             self.unflushed.remove(&group);
         }
         self.out.pop()
@@ -206,7 +199,7 @@ impl Node {
 
     /// How a group stands; none if there is no such group.
     pub fn status(&self, group: GroupId) -> Option<raft::Status> {
-        self.groups.get(group.0 as usize).map(|group| group.raft.status())
+        self.groups.get(group.0 as usize).map(|group| group.status())
     }
 
     /// Runs a step of one group, and what follows from it.
@@ -222,7 +215,7 @@ impl Node {
         };
         step(group, &mut context);
         group.settle(&mut context);
-        self.timers.set(id, group.raft.deadline());
+        self.timers.set(id, group.deadline());
         self.unflushed.insert(id);
     }
 
@@ -239,90 +232,28 @@ impl Node {
             let why = format!("{subject}: {found} bytes are more than the {limit} allowed");
             return self.out.report(id, Report::Refused { from, why });
         }
-        self.with(id, |group, cx| group.raft.handle_message(cx, from, subject, reply, payload));
+        self.with(id, |group, cx| group.handle_message(cx, from, subject, reply, payload));
     }
 
     fn request(&mut self, id: RequestId, group: GroupId, request: Request) {
         if self.groups.get(group.0 as usize).is_none() {
             return self.out.answer(id, error_answer(ApiError::STREAM_NOT_FOUND));
         }
-        self.with(group, |group, cx| group.request(cx, id, request));
+        let peers = core::mem::take(&mut self.peers);
+        let names = Names { of_peers: &peers };
+        self.with(group, |group, cx| group.request(cx, names, id, request));
+        self.peers = peers;
     }
 
     fn deadline_reached(&mut self) {
         while let Some((time, group, _)) = self.timers.first()
             && time <= self.now
         {
-            self.with(group, |group, cx| group.raft.handle_deadline(cx));
+            self.with(group, |group, cx| group.handle_deadline(cx));
             // A group whose deadline does not move would be asked for ever: that is a bug here.
             let moved = self.timers.first().is_none_or(|first| first != (time, group, first.2));
             assert!(moved, "the deadline {time} of group {group} was handled and did not move");
         }
-    }
-}
-
-impl Group {
-    fn open(&mut self, context: &mut Context<'_>, disk: Opened) {
-        let mark = disk.store;
-        match &mut self.machine {
-            Machine::Plain(_) => self.raft.open(context, disk, None),
-        }
-        let _ = mark;
-    }
-
-    fn request(&mut self, context: &mut Context<'_>, id: RequestId, request: Request) {
-        match request {
-            Request::StepDown { to } => {
-                let kind = ResponseType::StreamLeaderStepDown;
-                let answer = match self.raft.step_down(context, to) {
-                    Ok(()) => ApiResponse::success(kind),
-                    Err(error) => ApiResponse::error(kind, refusal(error)),
-                };
-                context.out.answer(id, Answer::Json(answer.encode()));
-            }
-            request => match &mut self.machine {
-                Machine::Plain(plain) => {
-                    let Request::Publish { payload, .. } = request else {
-                        return context.out.answer(id, error_answer(ApiError::BAD_REQUEST));
-                    };
-                    let length = payload.len();
-                    let encode = |buffer: &mut bytes::BytesMut| buffer.extend_from_slice(&payload);
-                    match self.raft.propose(context, EntryKind::Normal, length, encode) {
-                        Ok(()) => plain.proposed(id),
-                        Err(error) => context.out.answer(id, error_answer(refusal(error))),
-                    }
-                }
-            },
-        }
-    }
-
-    /// Hands to the machine what the step made ready for it.
-    fn settle(&mut self, context: &mut Context<'_>) {
-        while let Some(installed) = self.raft.take_installed() {
-            match &mut self.machine {
-                Machine::Plain(plain) => plain.install(self.id, installed, context.out),
-            }
-        }
-        while let Some(committed) = self.raft.next_committed(context) {
-            let own = self.leading == Some(committed.entry.term);
-            match &mut self.machine {
-                Machine::Plain(plain) => plain.apply(self.id, &committed, own, context.out),
-            }
-        }
-        self.follow_leadership(context);
-    }
-
-    fn follow_leadership(&mut self, context: &mut Context<'_>) {
-        let leading = self.raft.leadership();
-        if leading == self.leading {
-            return;
-        }
-        if self.leading.is_some() {
-            match &mut self.machine {
-                Machine::Plain(plain) => plain.leadership_lost(context.out),
-            }
-        }
-        self.leading = leading;
     }
 }
 
@@ -337,6 +268,11 @@ fn refusal(error: ProposeError) -> ApiError {
         ProposeError::Busy => ApiError::INSUFFICIENT_RESOURCES,
         ProposeError::NotLeader => ApiError::CLUSTER_NOT_LEADER,
     }
+}
+
+fn names_of_peers(config: &Config) -> BTreeMap<PeerId, String> {
+    let members = config.groups.iter().flat_map(|group| &group.members);
+    members.map(|name| (PeerId::from_name(name), name.clone())).collect()
 }
 
 fn check(config: &Config) -> Result<(), ConfigError> {
@@ -370,6 +306,12 @@ fn check(config: &Config) -> Result<(), ConfigError> {
                 config.limits.members
             );
             return error(format!("groups[{place}].members"), why);
+        }
+        if let GroupKind::Stream(stream) = &group.kind {
+            stream::check_config(stream).map_err(|found| ConfigError {
+                field: format!("groups[{place}].kind.{}", found.field),
+                why: found.why,
+            })?;
         }
         let peers: BTreeSet<_> = group.members.iter().map(|name| PeerId::from_name(name)).collect();
         if peers.len() != group.members.len() {

@@ -25,7 +25,7 @@ use crate::wire::{AppendEntryBuilder, AppendResponse, EntryKind};
 pub(super) struct Leader {
     /// The first record of this leadership: what stands before it was inherited.
     pub(super) begins: Index,
-    since: Time,
+    pub(super) since: Time,
     pub(super) peers: BTreeMap<PeerId, Progress>,
     /// Proposals, in append entries of at most the size that is allowed; the last one is open.
     waiting: VecDeque<AppendEntryBuilder>,

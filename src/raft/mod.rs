@@ -122,7 +122,7 @@ pub struct Committed {
 }
 
 /// How a group stands, for people and tests.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Status {
     /// The role; none while the disk is being read or the group stands aside.
@@ -133,6 +133,8 @@ pub struct Status {
     pub term: Term,
     /// Who leads, as far as is known.
     pub leader: Option<PeerId>,
+    /// Since when this member leads, if it does.
+    pub leader_since: Option<Time>,
     /// The last record of the log.
     pub last: Position,
     /// The last record that is on disk.
@@ -334,6 +336,19 @@ impl Raft {
         Position { index: self.applied, term }
     }
 
+    /// Whether a load is the group's own, not its machine's.
+    pub fn owns_load(&self, load: LoadId) -> bool {
+        let opening = matches!(&self.state, State::Opening(opening) if opening.awaits(load));
+        opening || self.loads.contains_key(&load)
+    }
+
+    /// The machine cannot go on: the group stands aside.
+    pub fn stop(&mut self, context: &mut Context<'_>, why: String) {
+        if !matches!(self.state, State::Aside(_)) {
+            self.stand_aside(context, why);
+        }
+    }
+
     /// Bytes of log that a snapshot would free.
     pub const fn log_bytes(&self) -> u64 {
         self.log.appended()
@@ -355,6 +370,10 @@ impl Raft {
             },
             term: self.term,
             leader: self.leader(),
+            leader_since: match &self.state {
+                State::Leader(leader) => Some(leader.since),
+                _ => None,
+            },
             last: self.log.last(),
             durable: self.log.durable(),
             first: self.log.first(),

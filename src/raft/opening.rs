@@ -22,6 +22,13 @@ pub(super) struct Opening {
     applied: Index,
 }
 
+impl Opening {
+    /// Whether this load is the one that is under way.
+    pub(super) fn awaits(&self, load: LoadId) -> bool {
+        self.load == Some(load)
+    }
+}
+
 impl Raft {
     /// The disk was opened. `machine` is how far the machine's own store had got.
     pub fn open(&mut self, context: &mut Context<'_>, disk: Opened, machine: Option<StoreMark>) {
@@ -93,7 +100,7 @@ impl Raft {
         records: &[Bytes],
     ) {
         let State::Opening(opening) = &mut self.state else { return };
-        if opening.load != Some(load) {
+        if !opening.awaits(load) {
             return;
         }
         let last = opening.last;

@@ -1,0 +1,3 @@
+//! What the members of a cluster tell about each other.
+
+pub mod info;

@@ -1,0 +1,407 @@
+//! What the entries of a group mean, and the glue between that and the group's consensus.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use bytes::{Bytes, BytesMut};
+
+use super::plain::Plain;
+use super::{Wake, error_answer, refusal};
+use crate::cluster::info::{View, cluster_info};
+use crate::command::{Answer, Report};
+use crate::config::{GroupConfig, GroupKind};
+use crate::context::Context;
+use crate::event::{Opened, Request, StoredMessage};
+use crate::ids::{GroupId, Index, LoadId, PeerId, RequestId, Sequence, StoreId, Term};
+use crate::limits::Limits;
+use crate::raft::{Raft, Status};
+use crate::stream::{Notice, Proposal, Stream, decode_state};
+use crate::subject::{Kind, Subject};
+use crate::time::Time;
+use crate::wire::{
+    ApiError, ApiResponse, EntryKind, ResponseType, StreamInfo, StreamInfoResponse, WireError,
+};
+
+/// One group: its consensus, and what its entries mean.
+#[derive(Debug)]
+pub(super) struct Group {
+    id: GroupId,
+    raft: Raft,
+    machine: Machine,
+    /// The leadership that the machine was told of.
+    leading: Option<Term>,
+    /// Clients that asked for the snapshot that is under way.
+    snapshot_asked: Vec<RequestId>,
+}
+
+#[derive(Debug)]
+enum Machine {
+    Plain(Plain),
+    Stream(Box<Stream>),
+}
+
+/// What a group needs to know of its node to describe itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Names<'a> {
+    pub(super) of_peers: &'a alloc::collections::BTreeMap<PeerId, String>,
+}
+
+fn check_stream_snapshot(data: &Bytes, limits: &Limits) -> Result<(), WireError> {
+    decode_state(data, limits).map(|_| ())
+}
+
+impl Group {
+    pub(super) fn new(
+        id: GroupId,
+        config: &GroupConfig,
+        me: PeerId,
+        context: &mut Context<'_>,
+    ) -> Self {
+        let (check, machine): (crate::raft::SnapshotCheck, _) = match &config.kind {
+            GroupKind::Plain => (|_, _| Ok(()), Machine::Plain(Plain::default())),
+            GroupKind::Stream(stream) => {
+                let stream = Stream::new(id, &config.name, me, stream.clone(), context);
+                (check_stream_snapshot, Machine::Stream(Box::new(stream)))
+            }
+        };
+        let raft = Raft::new(id, config, me, check, context);
+        Self { id, raft, machine, leading: None, snapshot_asked: Vec::new() }
+    }
+
+    pub(super) const fn raft(&mut self) -> &mut Raft {
+        &mut self.raft
+    }
+
+    pub(super) fn status(&self) -> Status {
+        self.raft.status()
+    }
+
+    /// When the group wants to be woken, and why.
+    pub(super) fn deadline(&self) -> Option<(Time, Wake)> {
+        let machine = match &self.machine {
+            Machine::Plain(_) => None,
+            Machine::Stream(stream) => stream.deadline().map(|time| (time, Wake::Catchup)),
+        };
+        self.raft.deadline().into_iter().chain(machine).min()
+    }
+
+    pub(super) fn handle_deadline(&mut self, context: &mut Context<'_>) {
+        self.raft.handle_deadline(context);
+        if let Machine::Stream(stream) = &mut self.machine
+            && stream.deadline().is_some_and(|time| time <= context.now)
+        {
+            stream.handle_deadline(context);
+        }
+    }
+
+    pub(super) fn open(&mut self, context: &mut Context<'_>, disk: Opened) {
+        let mark = disk.store;
+        match &mut self.machine {
+            Machine::Plain(_) => self.raft.open(context, disk, None),
+            Machine::Stream(stream) => {
+                // Nothing may be led before the store was read.
+                self.raft.set_may_lead(false);
+                self.raft.open(context, disk, mark);
+                stream.open(context, mark);
+            }
+        }
+    }
+
+    /// A message of a peer, on a subject that this group listens to.
+    pub(super) fn handle_message(
+        &mut self,
+        context: &mut Context<'_>,
+        from: Option<PeerId>,
+        subject: &Subject,
+        reply: Option<Subject>,
+        payload: &Bytes,
+    ) {
+        let Machine::Stream(stream) = &mut self.machine else {
+            return self.raft.handle_message(context, from, subject, reply, payload);
+        };
+        match Kind::borrowed(subject) {
+            Some(Kind::Sync(_)) => {
+                let log = self.raft.status().last.index;
+                stream.handle_sync_request(context, from, reply, payload, log);
+            }
+            Some(Kind::SyncReply(_)) => {
+                stream.handle_catchup_message(context, from, subject, reply, payload);
+            }
+            Some(Kind::SyncAck { token, bytes: Some(bytes) }) => {
+                stream.handle_catchup_ack(context, token, bytes, payload);
+            }
+            _ => self.raft.handle_message(context, from, subject, reply, payload),
+        }
+    }
+
+    pub(super) fn handle_stored(&mut self, through: StoreId) {
+        if let Machine::Stream(stream) = &mut self.machine {
+            stream.handle_stored(through);
+        }
+    }
+
+    pub(super) fn handle_synced(&mut self, context: &mut Context<'_>, through: StoreId) {
+        if let Machine::Stream(stream) = &mut self.machine {
+            stream.handle_synced(context, through);
+        }
+    }
+
+    pub(super) fn handle_read(
+        &mut self,
+        context: &mut Context<'_>,
+        load: LoadId,
+        messages: &[StoredMessage],
+        next: Option<Sequence>,
+    ) {
+        if let Machine::Stream(stream) = &mut self.machine {
+            stream.handle_read(context, load, messages, next);
+        }
+    }
+
+    pub(super) fn handle_load_failed(
+        &mut self,
+        context: &mut Context<'_>,
+        load: LoadId,
+        failure: &crate::event::Failure,
+    ) {
+        match &mut self.machine {
+            Machine::Stream(stream) if !self.raft.owns_load(load) => {
+                stream.handle_read_failed(context, load, &format!("{failure}"));
+            }
+            _ => self.raft.handle_load_failed(context, failure),
+        }
+    }
+
+    pub(super) fn handle_applied(&mut self, through: Index) {
+        if let Machine::Plain(plain) = &mut self.machine {
+            plain.applied = plain.applied.max(through);
+        }
+    }
+
+    pub(super) fn budget_available(&mut self, context: &mut Context<'_>) {
+        if let Machine::Stream(stream) = &mut self.machine {
+            stream.budget_available(context);
+        }
+    }
+
+    pub(super) fn request(
+        &mut self,
+        context: &mut Context<'_>,
+        names: Names<'_>,
+        id: RequestId,
+        request: Request,
+    ) {
+        match (&mut self.machine, request) {
+            (_, Request::StepDown { to }) => {
+                let kind = ResponseType::StreamLeaderStepDown;
+                let answer = match self.raft.step_down(context, to) {
+                    Ok(()) => ApiResponse::success(kind),
+                    Err(error) => ApiResponse::error(kind, refusal(error)),
+                };
+                context.out.answer(id, Answer::Json(answer.encode()));
+            }
+            (Machine::Plain(plain), Request::Publish { payload, .. }) => {
+                let encode = |buffer: &mut BytesMut| buffer.extend_from_slice(&payload);
+                match self.raft.propose(context, EntryKind::Normal, payload.len(), encode) {
+                    Ok(()) => plain.proposed(id),
+                    Err(error) => context.out.answer(id, error_answer(refusal(error))),
+                }
+            }
+            (Machine::Plain(_), _) => context.out.answer(id, error_answer(ApiError::BAD_REQUEST)),
+            (Machine::Stream(stream), Request::Publish { subject, header, payload }) => {
+                let proposal = stream.publish(context, id, (subject, header, payload));
+                propose(stream, &mut self.raft, context, proposal);
+            }
+            (Machine::Stream(stream), Request::Delete { sequence }) => {
+                let proposal = stream.delete(context, id, sequence);
+                propose(stream, &mut self.raft, context, proposal);
+            }
+            (Machine::Stream(stream), Request::Purge { filter, before, keep }) => {
+                let proposal = stream.purge(context, id, &filter, before, keep);
+                propose(stream, &mut self.raft, context, proposal);
+            }
+            (Machine::Stream(stream), Request::Read { first, most, bytes }) => {
+                stream.read(context, id, first, (most, bytes));
+            }
+            (Machine::Stream(stream), Request::Info) => {
+                let info = describe(stream, &self.raft, context, names);
+                context.out.answer(id, Answer::Json(info));
+            }
+            (Machine::Stream(stream), Request::Snapshot) => {
+                stream.snapshot(context);
+                self.snapshot_asked.push(id);
+            }
+        }
+    }
+
+    /// Hands to the machine what the step made ready for it, and to the group what the machine
+    /// says.
+    pub(super) fn settle(&mut self, context: &mut Context<'_>) {
+        loop {
+            self.install(context);
+            self.apply(context);
+            if !self.take_notices(context) {
+                break;
+            }
+        }
+        self.follow_leadership(context);
+        self.shorten_log(context);
+        self.answer_snapshots(context);
+    }
+
+    fn install(&mut self, context: &mut Context<'_>) {
+        let Some(installed) = self.raft.take_installed() else { return };
+        match &mut self.machine {
+            Machine::Plain(plain) => plain.install(self.id, installed, context.out),
+            Machine::Stream(stream) => {
+                let position = installed.position;
+                let (index, term) = (position.index, position.term);
+                if let Err(error) = stream.install(context, index, term, &installed.data) {
+                    self.raft.stop(context, format!("the snapshot of {index}: {error}"));
+                }
+                self.raft.set_may_lead(stream.is_current());
+            }
+        }
+    }
+
+    fn apply(&mut self, context: &mut Context<'_>) {
+        loop {
+            if matches!(&self.machine, Machine::Stream(stream) if stream.paused(context)) {
+                return;
+            }
+            let Some(committed) = self.raft.next_committed(context) else { return };
+            match &mut self.machine {
+                Machine::Plain(plain) => {
+                    let own = self.leading == Some(committed.entry.term);
+                    plain.apply(self.id, &committed, own, context.out);
+                }
+                Machine::Stream(stream) => {
+                    stream.apply(context, committed.index, &committed.entry, &committed.record);
+                }
+            }
+        }
+    }
+
+    /// Whether there was one.
+    fn take_notices(&mut self, context: &mut Context<'_>) -> bool {
+        let Machine::Stream(stream) = &mut self.machine else { return false };
+        let mut any = false;
+        while let Some(notice) = stream.poll() {
+            any = true;
+            match notice {
+                Notice::Ready | Notice::CaughtUp => self.raft.set_may_lead(stream.is_current()),
+                Notice::Snapshot { index, data, .. } => {
+                    self.raft.take_snapshot(context, index, data);
+                }
+                Notice::StepDown(why) => {
+                    if self.raft.step_down(context, None).is_ok() {
+                        let why = format!("gave up leadership: {why}");
+                        context.out.report(self.id, Report::Catchup(why));
+                    }
+                }
+                Notice::Stopped(why) => self.raft.stop(context, why),
+            }
+        }
+        any
+    }
+
+    fn follow_leadership(&mut self, context: &mut Context<'_>) {
+        if let Machine::Stream(stream) = &mut self.machine {
+            stream.set_leader(context, self.raft.leader());
+        }
+        let leading = self.raft.leadership();
+        if leading == self.leading {
+            return;
+        }
+        match &mut self.machine {
+            Machine::Plain(plain) => plain.leadership_lost(context.out),
+            Machine::Stream(stream) if leading.is_some() => stream.leadership_gained(context),
+            Machine::Stream(stream) => stream.leadership_lost(context),
+        }
+        self.leading = leading;
+    }
+
+    /// Begins a snapshot when the log has grown enough.
+    fn shorten_log(&mut self, context: &mut Context<'_>) {
+        if let Machine::Stream(stream) = &mut self.machine
+            && self.raft.log_bytes() >= context.limits.log_before_snapshot.get()
+            && !self.raft.snapshotting()
+        {
+            stream.snapshot(context);
+        }
+    }
+
+    fn answer_snapshots(&mut self, context: &mut Context<'_>) {
+        let Machine::Stream(stream) = &self.machine else { return };
+        if self.snapshot_asked.is_empty() || stream.snapshotting() || self.raft.snapshotting() {
+            return;
+        }
+        for id in self.snapshot_asked.drain(..) {
+            let answer = format!("{{\"compacted\":{}}}", self.raft.status().first.previous());
+            context.out.answer(id, Answer::Json(Bytes::from(answer.into_bytes())));
+        }
+    }
+}
+
+/// Hands a decision of the stream to its group.
+fn propose(
+    stream: &mut Stream,
+    raft: &mut Raft,
+    context: &mut Context<'_>,
+    proposal: Option<Proposal>,
+) {
+    let Some(proposal) = proposal else { return };
+    let length = proposal.encoded_len();
+    let encode = |buffer: &mut BytesMut| proposal.encode(buffer);
+    match raft.propose(context, EntryKind::Normal, length, encode) {
+        Ok(()) => stream.proposed(proposal),
+        Err(error) => stream.not_proposed(context, &proposal, refusal(error)),
+    }
+}
+
+/// Upstream's stream info, with what this replica knows besides in a field of its own.
+fn describe(stream: &Stream, raft: &Raft, context: &Context<'_>, names: Names<'_>) -> Bytes {
+    let status = raft.status();
+    let view = View {
+        now: context.now,
+        lost_quorum: context.timers.lost_quorum,
+        names: names.of_peers,
+        group: raft.name().as_str(),
+        status: &status,
+        catchups: stream.catchup_peers(),
+    };
+    let info = StreamInfo {
+        config: stream.config().clone(),
+        state: stream.info(),
+        cluster: Some(cluster_info(view)),
+        gathered: crate::wire::GoTime::from_time(context.now),
+        ..StreamInfo::default()
+    };
+    let json = StreamInfoResponse::info(ResponseType::StreamInfo, info).encode();
+    let own = own_info(stream, &status);
+    let mut out = BytesMut::with_capacity(json.len() + own.len() + 16);
+    out.extend_from_slice(json.strip_suffix(b"}").unwrap_or(&json));
+    out.extend_from_slice(b",\"jetwake\":");
+    out.extend_from_slice(own.as_bytes());
+    out.extend_from_slice(b"}");
+    out.freeze()
+}
+
+fn own_info(stream: &Stream, status: &Status) -> String {
+    let aside = status.aside.as_deref().or(stream.stopped());
+    serde_json::json!({
+        "role": status.role.map(|role| format!("{role:?}").to_lowercase()),
+        "term": status.term,
+        "commit": status.commit,
+        "applied": stream.applied(),
+        "log": { "first": status.first, "last": status.last.index, "durable": status.durable },
+        "current": stream.is_current() && !status.catching_up,
+        "log_catching_up": status.catching_up,
+        "catchup": stream.catchup(),
+        "aside": aside,
+        "digest": format!("{:016x}", stream.digest()),
+    })
+    .to_string()
+}
