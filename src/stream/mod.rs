@@ -285,6 +285,11 @@ impl Stream {
         true
     }
 
+    /// Whether a snapshot waits for its store to be on disk.
+    pub const fn snapshotting(&self) -> bool {
+        self.snapshot.is_some()
+    }
+
     fn snapshot_synced(&mut self) {
         let synced =
             |under_way: &mut SnapshotUnderWay| self.contents.store.is_synced(under_way.through);
