@@ -1,11 +1,14 @@
 //! Checks that begin with a value instead of bytes, so that the fuzzer need not guess hashes,
 //! lengths and counts: made from the input, encoded, decoded, equal.
 
+use std::collections::BTreeSet;
+
 use arbitrary::{Result, Unstructured};
 use bytes::{Bytes, BytesMut};
 use jetwake::ids::{Index, PeerId, Sequence, Term};
 use jetwake::wire::{
-    AppendEntry, AppendEntryBuilder, DomainState, EntryKind, PeerState, RaftSnapshot, StreamMessage,
+    AppendEntry, AppendEntryBuilder, DomainState, EntryKind, PeerState, RaftSnapshot, SequenceSet,
+    StreamMessage,
 };
 
 use crate::checks::formats::{group, limits};
@@ -131,5 +134,42 @@ pub fn stream_message(input: &[u8]) -> Result<()> {
     assert_eq!(StreamMessage::decode(&buffer.split().freeze(), &limits()).as_ref(), Ok(&message));
     message.encode_allow_compress(&mut buffer).expect("every field is short");
     assert_eq!(StreamMessage::decode(&buffer.freeze(), &limits()), Ok(message));
+    Ok(())
+}
+
+/// A set of sequences must be what a plain set is, whatever is done to it.
+///
+/// # Errors
+/// If the input ends in the middle of a step, which shows nothing less.
+pub fn sequence_set(input: &[u8]) -> Result<()> {
+    let u = &mut Unstructured::new(input);
+    let (mut set, mut model) = (SequenceSet::new(), BTreeSet::new());
+    // Near zero, across many nodes of the tree, or near the largest number there is.
+    let base = *u.choose(&[0, 1 << 20, u64::MAX - 20_000])?;
+    while !u.is_empty() {
+        let sequence = Sequence::new(base + u64::from(u.int_in_range::<u16>(1..=20_000)?));
+        match u.arbitrary::<u8>()? % 8 {
+            0..=2 => assert_eq!(set.insert(sequence), model.insert(sequence)),
+            3..=4 => assert_eq!(set.remove(sequence), model.remove(&sequence)),
+            5 => {
+                let count = u64::from(u.arbitrary::<u8>()?).min(u64::MAX - sequence.get());
+                let run: Vec<_> = (0..count).map(|step| sequence.plus(step)).collect();
+                let new = run.iter().filter(|sequence| model.insert(**sequence)).count();
+                assert_eq!(set.insert_run(sequence, count), new as u64);
+            }
+            6 => {
+                set.remove_below(sequence);
+                model = model.split_off(&sequence);
+            }
+            _ => {
+                let bytes = set.to_bytes().expect("a few sequences fit");
+                set = SequenceSet::decode(&bytes, &limits()).expect("what was encoded decodes");
+            }
+        }
+        assert_eq!(set.len(), model.len() as u64);
+        assert_eq!(set.contains(sequence), model.contains(&sequence));
+        assert_eq!((set.first(), set.last()), (model.first().copied(), model.last().copied()));
+    }
+    assert!(set.iter().eq(model.iter().copied()));
     Ok(())
 }

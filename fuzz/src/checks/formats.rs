@@ -6,9 +6,11 @@ use bytes::{Bytes, BytesMut};
 use jetwake::ids::{ByteCount, GroupName};
 use jetwake::limits::Limits;
 use jetwake::wire::{
-    ApiResponse, AppendEntry, AppendResponse, DeleteRange, GoTime, MessageDelete, PeerState,
-    PublishAckResponse, RaftSnapshot, StreamMessage, StreamPurge, SyncRequest, TermAndVote,
-    VoteRequest, VoteResponse, WireError, s2,
+    ApiResponse, AppendEntry, AppendResponse, BatchMessage, ClusterInfo, ConsumerAssignment,
+    ConsumerOp, ConsumerState, DeleteBlock, DeleteRange, GoTime, LegacyStreamState, MessageDelete,
+    PeerState, PublishAckResponse, RaftSnapshot, SequenceSet, StreamAlternate, StreamAssignment,
+    StreamInfo, StreamInfoResponse, StreamMessage, StreamOp, StreamPurge, StreamState, SyncRequest,
+    TermAndVote, VoteRequest, VoteResponse, WireError, s2, s2_stream,
 };
 
 /// Bounds so small that an input of a few bytes which takes more memory is noticed.
@@ -71,6 +73,19 @@ fn json<T: Debug + PartialEq>(
     }
 }
 
+/// As [`json`], for what is not passed on whole: encoded once, it stays the same.
+fn settles<T>(
+    input: &[u8],
+    decode: impl Fn(&Bytes, &Limits) -> Result<T, WireError>,
+    encode: impl Fn(&T) -> Bytes,
+) {
+    if let Ok(value) = decode(&Bytes::copy_from_slice(input), &limits()) {
+        let encoded = encode(&value);
+        let again = decode(&encoded, &Limits::default()).map(|again| encode(&again));
+        assert_eq!(again, Ok(encoded));
+    }
+}
+
 /// An answer of the API that only says whether it is done.
 pub fn api_response(input: &[u8]) {
     json(input, ApiResponse::decode, ApiResponse::encode);
@@ -92,6 +107,50 @@ pub fn append_response(input: &[u8]) {
     exact(input, AppendResponse::decode, AppendResponse::encode, AppendResponse::encoded_len);
 }
 
+/// A message of a batch, with its op byte.
+pub fn batch_message(input: &[u8]) {
+    let limits = limits();
+    round_trip(
+        input,
+        |bytes| BatchMessage::decode(bytes, &limits),
+        |message, buffer| message.encode(buffer).expect("what was decoded fits its lengths"),
+        BatchMessage::encoded_len,
+    );
+}
+
+/// Who is where in a cluster, or which streams hold the same messages.
+pub fn cluster_info(input: &[u8]) {
+    json(input, ClusterInfo::decode, ClusterInfo::encode);
+    json(input, StreamAlternate::decode_list, |list| StreamAlternate::encode_list(list));
+}
+
+/// A consumer's assignment or removal, compressed or not.
+pub fn consumer_assignment(input: &[u8]) {
+    settles(input, ConsumerAssignment::decode, ConsumerAssignment::encode_assign);
+    settles(input, ConsumerAssignment::decode, ConsumerAssignment::encode_remove);
+    let limits = limits();
+    if let Ok(value) = ConsumerAssignment::decode(&Bytes::copy_from_slice(input), &limits) {
+        let compressed = value.encode_assign_compressed();
+        let again = ConsumerAssignment::decode(&compressed, &Limits::default());
+        assert_eq!(again.map(|again| again.encode_assign()), Ok(value.encode_assign()));
+    }
+}
+
+/// A step of a consumer.
+pub fn consumer_op(input: &[u8]) {
+    round_trip(input, ConsumerOp::decode, ConsumerOp::encode, ConsumerOp::encoded_len);
+}
+
+/// How far a consumer is, and the second that its times count from.
+pub fn consumer_state(input: &[u8]) {
+    round_trip(
+        input,
+        ConsumerState::decode,
+        |(state, base), buffer| state.encode(*base, buffer),
+        |(state, base)| state.encoded_len(*base),
+    );
+}
+
 /// A run of deleted messages.
 pub fn delete_range(input: &[u8]) {
     json(input, DeleteRange::decode, DeleteRange::encode);
@@ -103,6 +162,11 @@ pub fn go_time(input: &[u8]) {
         let text = time.to_string();
         assert_eq!(GoTime::parse(&text), Ok(time), "parsed from {text}");
     }
+}
+
+/// The state of a stream as old servers write it.
+pub fn legacy_stream_state(input: &[u8]) {
+    json(input, LegacyStreamState::decode, LegacyStreamState::encode);
 }
 
 /// A message's deletion.
@@ -142,6 +206,35 @@ pub fn raft_snapshot(input: &[u8]) {
     );
 }
 
+/// A set of sequences; its runs must be its sequences.
+pub fn sequence_set(input: &[u8]) {
+    let limits = limits();
+    let decode = |bytes: &Bytes| SequenceSet::decode(bytes, &limits);
+    round_trip(
+        input,
+        decode,
+        |set, buffer| set.encode(buffer).expect("a decoded set is small enough"),
+        SequenceSet::encoded_len,
+    );
+    if let Ok(set) = decode(&Bytes::copy_from_slice(input)) {
+        assert_eq!(set.iter().count() as u64, set.len());
+        assert_eq!(set.runs().map(|(_, count)| count).sum::<u64>(), set.len());
+        assert!(set.iter().is_sorted_by(|a, b| a < b), "each sequence once, in order");
+    }
+}
+
+/// A stream of S2 chunks, as one and as contents.
+pub fn s2_stream(input: &[u8]) {
+    let limit = limits().decompressed.get();
+    if let Ok(contents) = s2_stream::decode_stream(&Bytes::copy_from_slice(input), limit) {
+        assert!(contents.len() as u64 <= limit, "{} bytes", contents.len());
+    }
+    let mut stream = BytesMut::new();
+    s2_stream::encode_stream(input, &mut stream);
+    let contents = s2_stream::decode_stream(&stream.freeze(), input.len() as u64);
+    assert_eq!(contents.as_deref(), Ok(input));
+}
+
 /// An S2 block, as one and as contents.
 pub fn s2_block(input: &[u8]) {
     let limit = limits().decompressed.get();
@@ -150,6 +243,47 @@ pub fn s2_block(input: &[u8]) {
     }
     if let Ok(block) = s2::encode_block(input) {
         assert_eq!(s2::decode_block(&block, input.len() as u64).as_deref(), Ok(input));
+    }
+}
+
+/// A stream's assignment, update or removal.
+pub fn stream_assignment(input: &[u8]) {
+    settles(input, StreamAssignment::decode, StreamAssignment::encode_assign);
+    settles(input, StreamAssignment::decode, StreamAssignment::encode_update);
+    settles(input, StreamAssignment::decode, StreamAssignment::encode_remove);
+}
+
+/// What a stream is like, alone or as an answer.
+pub fn stream_info(input: &[u8]) {
+    json(input, StreamInfo::decode, StreamInfo::encode);
+    json(input, StreamInfoResponse::decode, StreamInfoResponse::encode);
+}
+
+/// The state of a stream; its blocks must hold as many sequences as they say.
+pub fn stream_state(input: &[u8]) {
+    let limits = limits();
+    let decode = |bytes: &Bytes| StreamState::decode(bytes, &limits);
+    round_trip(input, decode, StreamState::encode, StreamState::encoded_len);
+    if let Ok(state) = decode(&Bytes::copy_from_slice(input)) {
+        let sequences: u64 = state.deleted.iter().map(sequences_of).fold(0, u64::saturating_add);
+        assert_eq!(sequences, state.deleted.sequences());
+    }
+}
+
+/// How many sequences a block holds.
+fn sequences_of(block: DeleteBlock) -> u64 {
+    match block {
+        DeleteBlock::Run { count, .. } => count,
+        DeleteBlock::Set(set) => set.len(),
+    }
+}
+
+/// What a stream's entry asks for, whatever its op.
+pub fn stream_op(input: &[u8]) {
+    let limits = limits();
+    if let Ok(op) = StreamOp::decode(&Bytes::copy_from_slice(input), &limits) {
+        let encoded = op.to_bytes().expect("what was decoded fits its lengths");
+        assert_eq!(StreamOp::decode(&encoded, &Limits::default()), Ok(op));
     }
 }
 
