@@ -68,7 +68,8 @@ pub struct Limits {
     pub commands: usize,
     /// Bytes that compressed input may unpack to.
     pub decompressed: ByteCount,
-    /// Bytes of one JSON document from a peer.
+    /// Bytes of one JSON document from a peer; a longer one is refused. Decoding one takes up to 64
+    /// times as much memory, for lists of very small elements.
     pub json: ByteCount,
     /// Nesting of one JSON document from a peer.
     pub json_depth: usize,

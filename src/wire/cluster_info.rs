@@ -44,33 +44,31 @@ pub struct ClusterInfo {
 
 /// A member of a group.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
 pub struct PeerInfo {
     /// The server's name.
     pub name: String,
     /// Whether it was heard lately and has all.
     pub current: bool,
     /// Whether it was not heard lately.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub offline: bool,
     /// Nanoseconds since it was heard.
     pub active: i64,
     /// How many entries, or in a catchup messages, it lacks.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub lag: u64,
     /// Its id.
-    #[serde(with = "peer_text")]
+    #[serde(default, with = "peer_text")]
     pub peer: Option<PeerId>,
 }
 
 /// A stream that a client may read instead, as it holds the same subjects.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
 pub struct StreamAlternate {
     /// Its name.
     pub name: String,
     /// Its domain.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub domain: String,
     /// Its cluster.
     pub cluster: String,

@@ -8,6 +8,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::api_error::{ApiError, ResponseType};
@@ -87,12 +88,11 @@ pub struct SequenceActivity {
 
 /// A group of a consumer's clients.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
 pub struct PriorityGroupState {
     /// Its name.
     pub group: String,
     /// The client that is served, if it is one.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub pinned_client_id: String,
     /// Since when; Go's zero time if none is.
     pub pinned_ts: GoTime,
@@ -114,17 +114,26 @@ impl ConsumerInfo {
 }
 
 /// An answer to a client about a consumer: created, updated or asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ConsumerInfoResponse {
     /// What is answered.
     #[serde(rename = "type")]
     pub response_type: ResponseType,
     /// Why it was refused.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_zero")]
     pub error: Option<ApiError>,
     /// The consumer, unless refused.
     #[serde(flatten)]
     pub info: Option<Box<ConsumerInfo>>,
+}
+
+/// What stands beside a consumer in an answer.
+#[derive(Deserialize)]
+struct Head {
+    #[serde(rename = "type")]
+    response_type: ResponseType,
+    error: Option<ApiError>,
+    name: Option<IgnoredAny>,
 }
 
 impl ConsumerInfoResponse {
@@ -144,11 +153,13 @@ impl ConsumerInfoResponse {
     /// A document that is too long, too deep or not this format; neither a consumer nor a refusal.
     pub fn decode(bytes: &Bytes, limits: &Limits) -> Result<Self, WireError> {
         const FORMAT: &str = "consumer_info_response";
-        let response: Self = go_json::decode(FORMAT, Framing::Bare, bytes, limits)?;
-        if response.error.is_none() && response.info.is_none() {
+        let document = go_json::open(FORMAT, Framing::Bare, bytes, limits)?;
+        let head: Head = go_json::parse(FORMAT, Framing::Bare, document)?;
+        if head.error.is_none() && head.name.is_none() {
             return Err(go_json::neither(FORMAT));
         }
-        Ok(response)
+        let info = head.name.map(|_| go_json::parse(FORMAT, Framing::Bare, document));
+        Ok(Self { response_type: head.response_type, error: head.error, info: info.transpose()? })
     }
 
     /// The answer as upstream writes it.

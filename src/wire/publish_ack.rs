@@ -8,6 +8,7 @@ use alloc::string::{String, ToString};
 use core::fmt::Write as _;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::api_error::ApiError;
@@ -45,14 +46,21 @@ pub struct PublishAck {
 }
 
 /// An acknowledgement, or why there is none.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct PublishAckResponse {
     /// Why the message was refused.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_zero")]
     pub error: Option<ApiError>,
     /// Where it was stored; beside an error, only the stream's name.
     #[serde(flatten)]
     pub ack: Option<PublishAck>,
+}
+
+/// What stands beside an acknowledgement.
+#[derive(Deserialize)]
+struct Head {
+    error: Option<ApiError>,
+    stream: Option<IgnoredAny>,
 }
 
 impl PublishAckResponse {
@@ -67,7 +75,10 @@ impl PublishAckResponse {
     /// # Errors
     /// A document that is too long, too deep or not this format.
     pub fn decode(bytes: &Bytes, limits: &Limits) -> Result<Self, WireError> {
-        go_json::decode(FORMAT, Framing::Bare, bytes, limits)
+        let document = go_json::open(FORMAT, Framing::Bare, bytes, limits)?;
+        let head: Head = go_json::parse(FORMAT, Framing::Bare, document)?;
+        let ack = head.stream.map(|_| go_json::parse(FORMAT, Framing::Bare, document));
+        Ok(Self { error: head.error, ack: ack.transpose()? })
     }
 
     /// The answer as upstream's `json.Marshal` writes it, as it does for errors.

@@ -232,24 +232,23 @@ pub struct Placement {
 
 /// A stream that another one mirrors or gathers from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
 pub struct StreamSource {
     /// Its name.
     pub name: String,
     /// The sequence to begin with.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub opt_start_seq: u64,
     /// The moment to begin with.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub opt_start_time: Option<GoTime>,
     /// The subjects wanted of it.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub filter_subject: String,
     /// What is done to subjects.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub subject_transforms: Vec<SubjectTransform>,
     /// How it is reached in another account or domain.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub external: Option<ExternalStream>,
 }
 
@@ -265,7 +264,6 @@ pub struct ExternalStream {
 
 /// A change of subjects.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
 pub struct SubjectTransform {
     /// Which subjects, with wildcards.
     pub src: String,

@@ -10,6 +10,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::api_error::{ApiError, ResponseType};
@@ -105,25 +106,24 @@ pub struct LostMessages {
 
 /// How far a stream is behind one that it mirrors or gathers from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
 pub struct StreamSourceInfo {
     /// The other stream.
     pub name: String,
     /// How it is reached.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub external: Option<ExternalStream>,
     /// How many messages are lacking.
     pub lag: u64,
     /// Nanoseconds since it was heard; -1 for never.
     pub active: i64,
     /// What stands in the way.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub error: Option<ApiError>,
     /// The subjects wanted of it.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub filter_subject: String,
     /// What is done to subjects.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub subject_transforms: Vec<SubjectTransform>,
 }
 
@@ -143,13 +143,13 @@ impl StreamInfo {
 }
 
 /// An answer to a client about a stream: created, updated or asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct StreamInfoResponse {
     /// What is answered.
     #[serde(rename = "type")]
     pub response_type: ResponseType,
     /// Why it was refused.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_zero")]
     pub error: Option<ApiError>,
     /// Which part of the subjects this tells; only in answers to a question.
     #[serde(flatten)]
@@ -158,8 +158,23 @@ pub struct StreamInfoResponse {
     #[serde(flatten)]
     pub info: Option<Box<StreamInfo>>,
     /// Whether it is new; only in answers to a creation.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "is_zero")]
     pub did_create: bool,
+}
+
+/// What stands beside a stream in an answer; read in a pass of its own, as a reader of both would
+/// have to keep what it does not know yet.
+#[derive(Deserialize)]
+struct Head {
+    #[serde(rename = "type")]
+    response_type: ResponseType,
+    error: Option<ApiError>,
+    total: Option<i64>,
+    offset: Option<i64>,
+    limit: Option<i64>,
+    #[serde(default)]
+    did_create: bool,
+    config: Option<IgnoredAny>,
 }
 
 /// A part of a list.
@@ -192,11 +207,23 @@ impl StreamInfoResponse {
     /// A document that is too long, too deep or not this format; neither a stream nor a refusal.
     pub fn decode(bytes: &Bytes, limits: &Limits) -> Result<Self, WireError> {
         const FORMAT: &str = "stream_info_response";
-        let response: Self = go_json::decode(FORMAT, Framing::Bare, bytes, limits)?;
-        if response.error.is_none() && response.info.is_none() {
+        let document = go_json::open(FORMAT, Framing::Bare, bytes, limits)?;
+        let head: Head = go_json::parse(FORMAT, Framing::Bare, document)?;
+        if head.error.is_none() && head.config.is_none() {
             return Err(go_json::neither(FORMAT));
         }
-        Ok(response)
+        let info = head.config.map(|_| go_json::parse(FORMAT, Framing::Bare, document));
+        let page = match (head.total, head.offset, head.limit) {
+            (Some(total), Some(offset), Some(limit)) => Some(Page { total, offset, limit }),
+            _ => None,
+        };
+        Ok(Self {
+            response_type: head.response_type,
+            error: head.error,
+            page,
+            info: info.transpose()?,
+            did_create: head.did_create,
+        })
     }
 
     /// The answer as upstream writes it.
