@@ -3,6 +3,8 @@
 //! The log's is synced at every commit, the store's only when that is asked for; apart, the sync
 //! of one does not carry the bytes of the other. `docs/decisions.md` has the figures.
 
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -11,7 +13,8 @@ use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, KvSepara
 use fjall::{OwnedWriteBatch, PersistMode};
 use jetwake::event::Failure;
 
-use super::failure::from_engine;
+use super::failure::{damage, from_engine};
+use super::journal;
 
 /// Bytes of a memtable; at most five are in memory while the engine falls behind.
 const MEMTABLE: u64 = 16 << 20;
@@ -25,6 +28,9 @@ const JOURNALS: u64 = 64 << 20;
 /// engine merges its tables.
 const SEPARATE: u32 = 1024;
 
+/// The key, in the small keyspace, of the number of syncs before a batch.
+const SYNCS: &[u8] = b"s";
+
 /// One database: large values in one keyspace, small ones in another.
 pub(super) struct Engine {
     folder: PathBuf,
@@ -33,28 +39,55 @@ pub(super) struct Engine {
     pub(super) large: Keyspace,
     /// Bounds, tables and marks.
     pub(super) small: Keyspace,
+    /// Syncs so far; every batch carries the number, see [`journal`].
+    syncs: Cell<u64>,
+    unsynced: Cell<bool>,
 }
 
 impl Engine {
     /// Opens the database in a folder, and makes it if it is not there.
+    ///
+    /// What it holds is on disk when this returns: a process that was killed may have left what
+    /// the system had not yet written.
     pub(super) fn open(folder: &Path) -> Result<Self, Failure> {
-        let open = || {
-            let database = Database::builder(folder)
-                .cache_size(CACHE)
-                .worker_threads(1)
-                .max_journaling_size(JOURNALS)
-                .journal_compression(CompressionType::None)
-                .open()?;
-            let large = database.keyspace("large", || {
-                let separate = KvSeparationOptions::default()
-                    .compression(CompressionType::None)
-                    .separation_threshold(SEPARATE);
-                options(MEMTABLE).with_kv_separation(Some(separate))
-            })?;
-            let small = database.keyspace("small", || options(SMALL_MEMTABLE))?;
-            Ok(Self { folder: folder.to_owned(), database, large, small })
-        };
-        open().map_err(|error| from_engine(folder, &error))
+        if folder.join("version").exists() {
+            journal::check(folder)?;
+        }
+        let (database, large, small) = guarded(folder, || {
+            Self::databases(folder).map_err(|error| from_engine(folder, &error))
+        })?;
+        let folder = folder.to_owned();
+        let this =
+            Self { folder, database, large, small, syncs: Cell::new(0), unsynced: Cell::new(true) };
+        let syncs = this.get(&this.small, SYNCS)?.and_then(|value| sync_number(SYNCS, value));
+        this.syncs.set(syncs.map_or(0, |syncs| syncs + 1));
+        this.end()?;
+        Ok(this)
+    }
+
+    fn databases(folder: &Path) -> fjall::Result<(Database, Keyspace, Keyspace)> {
+        let database = Database::builder(folder)
+            .cache_size(CACHE)
+            .worker_threads(1)
+            .max_journaling_size(JOURNALS)
+            .journal_compression(CompressionType::None)
+            .open()?;
+        let large = database.keyspace("large", || {
+            let separate = KvSeparationOptions::default()
+                .compression(CompressionType::None)
+                .separation_threshold(SEPARATE);
+            options(MEMTABLE).with_kv_separation(Some(separate))
+        })?;
+        let small = database.keyspace("small", || options(SMALL_MEMTABLE))?;
+        Ok((database, large, small))
+    }
+
+    /// Syncs, and puts a batch behind all that there is: if anything before it goes bad, that is
+    /// told from a write that a crash cut short.
+    pub(super) fn end(&self) -> Result<(), Failure> {
+        self.sync()?;
+        self.commit(self.batch())?;
+        self.sync()
     }
 
     /// A set of changes that is performed as a whole or not at all.
@@ -63,13 +96,20 @@ impl Engine {
     }
 
     /// Performs a batch; reads see it, a power cut may take it.
-    pub(super) fn commit(&self, batch: OwnedWriteBatch) -> Result<(), Failure> {
+    pub(super) fn commit(&self, mut batch: OwnedWriteBatch) -> Result<(), Failure> {
+        batch.insert(&self.small, SYNCS, seal(SYNCS, &[], &self.syncs.get().to_be_bytes()));
+        self.unsynced.set(true);
         batch.commit().map_err(|error| self.failure(&error))
     }
 
     /// Makes every batch so far survive a power cut.
     pub(super) fn sync(&self) -> Result<(), Failure> {
-        self.database.persist(PersistMode::SyncData).map_err(|error| self.failure(&error))
+        if self.unsynced.get() {
+            self.database.persist(PersistMode::SyncData).map_err(|error| self.failure(&error))?;
+            self.unsynced.set(false);
+            self.syncs.set(self.syncs.get() + 1);
+        }
+        Ok(())
     }
 
     /// The value at a key.
@@ -100,6 +140,18 @@ impl Engine {
     }
 }
 
+/// Does something with what lies in a folder: the engine asserts what a damaged file may break.
+pub(super) fn guarded<T>(
+    folder: &Path,
+    work: impl FnOnce() -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    // Whoever gets the failure relies on nothing that the work may have left half done.
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        let what = "the engine gave up on its files; it says more on standard error";
+        Err(Failure::Damaged(damage(folder, None, what)))
+    })
+}
+
 fn options(memtable: u64) -> KeyspaceCreateOptions {
     KeyspaceCreateOptions::default()
         .data_block_compression_policy(CompressionPolicy::all(CompressionType::None))
@@ -122,4 +174,12 @@ pub(super) fn unseal(key: &[u8], value: &Bytes) -> Option<Bytes> {
     let sum = u32::from_le_bytes(*value.first_chunk()?);
     let body = value.slice(4..);
     (crc32c::crc32c_append(crc32c::crc32c(key), &body) == sum).then_some(body)
+}
+
+/// The number of syncs before a batch, if this is the item of a batch that says so.
+pub(super) fn sync_number(key: &[u8], value: impl Into<Bytes>) -> Option<u64> {
+    if key != SYNCS {
+        return None;
+    }
+    unseal(key, &value.into()).and_then(|body| Some(u64::from_be_bytes(*body.first_chunk()?)))
 }

@@ -11,8 +11,8 @@ use fjall::OwnedWriteBatch;
 use jetwake::event::{Damage, Failure};
 use jetwake::ids::{ByteCount, GroupName, Index};
 
-use super::engine::{Engine, seal, unseal};
-use super::failure::damage;
+use super::engine::{Engine, guarded, seal, unseal};
+use super::failure::{damage, into_damage};
 
 /// Keys removed in one batch.
 const REMOVE_AT_ONCE: u64 = 4096;
@@ -29,8 +29,6 @@ pub(super) struct Logs {
     /// Changes not yet handed to the engine, and whose bounds go with them.
     pending: Option<OwnedWriteBatch>,
     pending_bytes: usize,
-    /// Whether the engine holds what is not synced.
-    unsynced: bool,
 }
 
 /// One group's log: it holds the records behind `before` up to `last`.
@@ -47,7 +45,7 @@ impl Logs {
     pub(super) fn open(folder: PathBuf, groups: &[GroupName]) -> Result<Self, Failure> {
         let engine = Engine::open(&folder)?;
         let logs = numbers(&engine, groups)?;
-        Ok(Self { engine, logs, pending: None, pending_bytes: 0, unsynced: false })
+        Ok(Self { engine, logs, pending: None, pending_bytes: 0 })
     }
 
     /// The number that a group has on this disk.
@@ -63,52 +61,42 @@ impl Logs {
     /// Reads a group's whole log: its first and last record, and what is wrong with it.
     pub(super) fn check(&mut self, group: usize) -> (Option<(Index, Index)>, Vec<Damage>) {
         let mut found = Vec::new();
-        if let Err(failure) = self.read_bounds(group) {
-            found.push(super::failure::into_damage(failure));
-            return (None, found);
-        }
+        let folder = self.engine.folder().to_owned();
+        let checked = guarded(&folder, || self.check_records(group, &mut found));
+        found.extend(checked.err().map(into_damage));
+        let log = &self.logs[group];
+        ((log.before < log.last).then(|| (log.before.next(), log.last)), found)
+    }
+
+    fn check_records(&mut self, group: usize, found: &mut Vec<Damage>) -> Result<(), Failure> {
+        self.read_bounds(group)?;
         let log = &self.logs[group];
         let (number, first, last) = (log.number, log.before.next(), log.last);
-        let mut next = first;
-        let mut stray = Vec::new();
+        let (mut next, mut stray) = (first, Vec::new());
         let (from, to) = (record_key(number, Index::ZERO), record_key(number, Index::MAX));
         for entry in self.engine.range(&self.engine.large, &from[..]..=&to[..]) {
-            let (key, value) = match entry {
-                Ok(entry) => entry,
-                Err(failure) => {
-                    found.push(super::failure::into_damage(failure));
-                    break;
-                }
-            };
+            let (key, value) = entry?;
             let Some(index) = index_of(&key) else { continue };
             if index < first || index > last {
                 stray.push(index);
                 continue;
             }
             if index != next {
-                let what =
-                    format!("records {next} to {} of {} are missing", index.previous(), log.name);
-                found.push(damage(self.engine.folder(), None, what));
+                found.push(self.missing(group, next, index.previous()));
             }
             if unseal(&key, &value).is_none() {
                 found.push(self.broken(group, index));
             }
             next = index.next();
             if found.len() >= DAMAGES {
-                break;
+                return Ok(());
             }
         }
-        if found.is_empty() && next <= last {
-            let what = format!("records {next} to {last} of {} are missing", log.name);
-            found.push(damage(self.engine.folder(), None, what));
+        if next <= last {
+            found.push(self.missing(group, next, last));
         }
         // What a crash left of a removal. A damaged log stays as it is.
-        if found.is_empty()
-            && let Err(failure) = self.remove_each(number, stray)
-        {
-            found.push(super::failure::into_damage(failure));
-        }
-        ((first <= last).then_some((first, last)), found)
+        if found.is_empty() { self.remove_each(number, stray) } else { Ok(()) }
     }
 
     fn read_bounds(&mut self, group: usize) -> Result<(), Failure> {
@@ -199,6 +187,17 @@ impl Logs {
         bytes: ByteCount,
     ) -> Result<Vec<Bytes>, Failure> {
         self.flush()?;
+        let folder = self.engine.folder();
+        guarded(folder, || self.read_records(group, first, last, bytes))
+    }
+
+    fn read_records(
+        &self,
+        group: usize,
+        first: Index,
+        last: Index,
+        bytes: ByteCount,
+    ) -> Result<Vec<Bytes>, Failure> {
         let log = &self.logs[group];
         if first <= log.before || last > log.last || first > last {
             let what = format!(
@@ -239,12 +238,14 @@ impl Logs {
     /// Puts every change so far on disk.
     pub(super) fn sync(&mut self) -> Result<(), Failure> {
         self.flush()?;
-        if self.unsynced {
-            self.engine.sync()?;
-            self.unsynced = false;
-        }
         self.pending_bytes = 0;
-        Ok(())
+        self.engine.sync()
+    }
+
+    /// Puts every change on disk, and an end behind them.
+    pub(super) fn end(&mut self) -> Result<(), Failure> {
+        self.flush()?;
+        self.engine.end()
     }
 
     /// Hands the engine what waits; loads see it then.
@@ -255,7 +256,6 @@ impl Logs {
             batch.insert(&self.engine.small, key, bounds(&key, log.before, log.last));
             log.changed = false;
         }
-        self.unsynced = true;
         self.engine.commit(batch)
     }
 
@@ -267,7 +267,6 @@ impl Logs {
         let key = bounds_key(log.number);
         let mut batch = self.engine.batch();
         batch.insert(&self.engine.small, key, bounds(&key, before, last));
-        self.unsynced = true;
         self.engine.commit(batch)
     }
 
@@ -286,10 +285,14 @@ impl Logs {
             for index in indexes.by_ref().take(REMOVE_AT_ONCE as usize) {
                 batch.remove(&self.engine.large, record_key(number, index));
             }
-            self.unsynced = true;
             self.engine.commit(batch)?;
         }
         Ok(())
+    }
+
+    fn missing(&self, group: usize, first: Index, last: Index) -> Damage {
+        let what = format!("records {first} to {last} of {} are missing", self.logs[group].name);
+        damage(self.engine.folder(), None, what)
     }
 
     fn broken(&self, group: usize, index: Index) -> Damage {

@@ -20,6 +20,7 @@ mod block;
 mod engine;
 mod failure;
 mod folder;
+mod journal;
 mod log;
 mod log_thread;
 mod removed;

@@ -51,6 +51,8 @@ impl Snapshots {
                 found.push((index, term, path));
             }
         }
+        // A process that was killed may have renamed a file and not synced that.
+        sync_folder(&self.folder).map_err(at)?;
         found.sort();
         let Some((index, _, path)) = found.pop() else { return Ok(None) };
         let bytes = fs::read(&path).map_err(|error| (path.clone(), error))?;

@@ -15,7 +15,7 @@ use jetwake::event::{Damage, Failure, StoreMark, StoredMessage};
 use jetwake::ids::{ByteCount, GroupName, Index, Sequence, Term};
 
 use super::block::{BadPlace, Block, Table, cut};
-use super::engine::{Engine, seal, unseal};
+use super::engine::{Engine, guarded, seal, unseal};
 use super::failure::{damage, into_damage};
 use super::removed::Removed;
 
@@ -34,7 +34,6 @@ pub(super) struct Stores {
     stores: Vec<Store>,
     /// The block read last: small reads in a row take it apart.
     recent: Option<(usize, Sequence, Arc<Block>)>,
-    unsynced: bool,
 }
 
 /// One stream's store.
@@ -75,24 +74,19 @@ impl Stores {
             blocks: BTreeMap::new(),
             last: Sequence::ZERO,
         };
-        Ok(Self {
-            engine,
-            stores: groups.iter().map(store).collect(),
-            recent: None,
-            unsynced: false,
-        })
+        Ok(Self { engine, stores: groups.iter().map(store).collect(), recent: None })
     }
 
     /// Reads the mark and the tables of a group, and says what is wrong with them.
     pub(super) fn check(&mut self, group: usize) -> (Option<StoreMark>, Vec<Damage>) {
         let mut found = Vec::new();
-        let mark = self.read_mark(group).unwrap_or_else(|failure| {
+        let folder = self.engine.folder().to_owned();
+        let mark = guarded(&folder, || self.read_mark(group)).unwrap_or_else(|failure| {
             found.push(into_damage(failure));
             None
         });
-        if let Err(failure) = self.read_tables(group, &mut found) {
-            found.push(into_damage(failure));
-        }
+        let tables = guarded(&folder, || self.read_tables(group, &mut found));
+        found.extend(tables.err().map(into_damage));
         (mark, found)
     }
 
@@ -182,7 +176,6 @@ impl Stores {
         }
         let key = mark_key(self.stores[group].number);
         batch.insert(&self.engine.small, key, encode_mark(&key, mark));
-        self.unsynced = true;
         self.engine.commit(batch)
     }
 
@@ -299,6 +292,18 @@ impl Stores {
         most: usize,
         bytes: ByteCount,
     ) -> Result<(Vec<StoredMessage>, Option<Sequence>), Failure> {
+        let folder = self.engine.folder().to_owned();
+        guarded(&folder, || self.read_messages(group, first, last, most, bytes))
+    }
+
+    fn read_messages(
+        &mut self,
+        group: usize,
+        first: Sequence,
+        last: Sequence,
+        most: usize,
+        bytes: ByteCount,
+    ) -> Result<(Vec<StoredMessage>, Option<Sequence>), Failure> {
         let (mut messages, mut room) = (Vec::new(), bytes.get());
         if first > last {
             return Ok((messages, None));
@@ -369,11 +374,12 @@ impl Stores {
 
     /// Makes every change so far survive a power cut.
     pub(super) fn sync(&mut self) -> Result<(), Failure> {
-        if self.unsynced {
-            self.engine.sync()?;
-            self.unsynced = false;
-        }
-        Ok(())
+        self.engine.sync()
+    }
+
+    /// Does the same, and puts an end behind the changes.
+    pub(super) fn end(&mut self) -> Result<(), Failure> {
+        self.engine.end()
     }
 
     fn broken(&self, group: usize, what: &str) -> Failure {

@@ -58,6 +58,11 @@ impl VoteFile {
                 this.file = Some(file);
             }
         }
+        // A process that was killed may have left a slot that the system had not yet written.
+        if let Some(Err(error)) = this.file.as_ref().map(File::sync_all) {
+            let found = damage(&this.path, None, error.to_string());
+            return (this, None, Some(found));
+        }
         this.choose(&bytes)
     }
 

@@ -196,7 +196,10 @@ pub(crate) fn record(group: GroupId, index: u64) -> Vec<u8> {
 }
 
 pub(crate) fn message(sequence: u64, size: usize) -> Vec<u8> {
-    format!("message {sequence} ").into_bytes().into_iter().cycle().take(size).collect()
+    let word = format!("message {sequence} ");
+    let mut message = word.repeat(size / word.len() + 1).into_bytes();
+    message.truncate(size);
+    message
 }
 
 pub(crate) fn block(sequences: &[u64], size: usize) -> (Bytes, Vec<Place>) {
