@@ -378,8 +378,8 @@ impl Sources {
         }
     }
 
-    /// Whether `module::item` or `module::Type::item` stands in the files of that module: its
-    /// own, and those beside it in its folder, which it may re-export.
+    /// Whether `module::item` or `module::Type::item` stands in the files of that module: its own
+    /// and those below it, which it may re-export.
     fn declare(&self, path: &str) -> bool {
         let mut module = PathBuf::from("src");
         let mut segments = path.split("::").peekable();
@@ -394,9 +394,7 @@ impl Sources {
         let segments: Vec<_> = segments.collect();
         self.0
             .iter()
-            .filter(|(file, _)| {
-                *file == module.with_extension("rs") || file.parent() == Some(module.as_path())
-            })
+            .filter(|(file, _)| *file == module.with_extension("rs") || file.starts_with(&module))
             .any(|(_, text)| match segments[..] {
                 [item] => text.lines().any(|line| declares(line, item)),
                 [owner, item] => declares_inside(text, owner, item),
@@ -424,13 +422,27 @@ impl Sources {
 
 /// Whether a line begins the declaration of this name, at whatever visibility.
 fn declares(line: &str, name: &str) -> bool {
-    const KEYWORDS: [&str; 8] =
-        ["fn", "struct", "enum", "trait", "type", "const", "static", "union"];
+    const KEYWORDS: [&str; 9] = [
+        "fn ",
+        "const fn ",
+        "async fn ",
+        "struct ",
+        "enum ",
+        "trait ",
+        "type ",
+        "const ",
+        "static ",
+    ];
     let code = line.trim_start();
-    let words: Vec<_> = code.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
-    let at = words.windows(2).position(|pair| KEYWORDS.contains(&pair[0]) && pair[1] == name);
-    const BEFORE: [&str; 7] = ["pub", "crate", "super", "async", "const", "in", ""];
-    at.is_some_and(|at| words[..at].iter().all(|word| BEFORE.contains(word)))
+    let code = match code.strip_prefix("pub(") {
+        Some(scope) => scope.split_once(") ").map_or(code, |(_, declared)| declared),
+        None => code.strip_prefix("pub ").unwrap_or(code),
+    };
+    let mut declared = KEYWORDS.iter().filter_map(|keyword| code.strip_prefix(keyword));
+    declared.any(|declared| {
+        let after = declared.strip_prefix(name);
+        after.is_some_and(|after| !after.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
+    })
 }
 
 /// Whether an item stands in a block of its owner: a function of an `impl`, a variant of an
