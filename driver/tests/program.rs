@@ -194,6 +194,35 @@ fn a_recorded_run_begins_with_its_settings() {
 }
 
 #[test]
+fn a_recorded_run_replays_the_same_and_a_damaged_one_is_named() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let trace = dir.path().join("n1.trace");
+    let path = trace.to_str().expect("a readable path");
+    let mut node = Node::start(&dir.path().join("data"), &["--trace", path]);
+    for number in 0..3 {
+        let text = format!("message {number}");
+        let to = ["pub", "S", "s.x", &text, "--insecure-plaintext", "--node", &node.address];
+        let published = output(&to);
+        assert!(published.status.success(), "{}", stderr(&published));
+    }
+    drop(node.child.stdin.take());
+    node.ends_well();
+    let replayed = output(&["replay", path]);
+    assert!(replayed.status.success(), "{}", stderr(&replayed));
+    let told = String::from_utf8_lossy(&replayed.stdout).into_owned();
+    assert!(told.ends_with("commands: all came out the same\n"), "{told}");
+
+    let mut bytes = std::fs::read(&trace).expect("a trace");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&trace, bytes).expect("a damaged trace");
+    let replayed = output(&["replay", path]);
+    assert_eq!(replayed.status.code(), Some(1));
+    let error = stderr(&replayed);
+    assert!(error.contains("n1.trace: the record at byte"), "{error}");
+}
+
+#[test]
 fn an_unknown_stream_and_a_node_that_is_not_there_are_told_apart() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let node = Node::start(dir.path(), &[]);

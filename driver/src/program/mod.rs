@@ -9,6 +9,7 @@ mod get;
 mod info;
 mod node;
 mod publish;
+mod replay;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -49,6 +50,7 @@ enum Command {
     Get(get::GetArguments),
     Info(info::InfoArguments),
     Certify(certify::CertifyArguments),
+    Replay(replay::ReplayArguments),
 }
 
 /// Why a command did not succeed.
@@ -82,6 +84,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Get(arguments) => get::run(arguments),
         Command::Info(arguments) => info::run(arguments),
         Command::Certify(arguments) => certify::run(arguments),
+        Command::Replay(arguments) => replay::run(arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
