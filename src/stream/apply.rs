@@ -17,6 +17,7 @@ use bytes::{Bytes, BytesMut};
 use thiserror::Error;
 
 use super::contents::Applied;
+use super::header;
 use super::index::Ranges;
 use super::publish::{refusal, refused};
 use super::{Notice, Phase, Stream};
@@ -89,6 +90,7 @@ impl Stream {
             self.contents.applied = applied;
             self.flush(context, &mut changes, record);
         }
+        self.contents.dedupe.expire(context.now.as_timestamp());
         self.serve_waiting(context);
     }
 
@@ -135,6 +137,9 @@ impl Stream {
         if proposed < expected {
             // It is there already, or a purge went past it.
             if let Some(request) = own {
+                if let Some(id) = header::field(&message.header, header::MESSAGE_ID) {
+                    self.contents.dedupe.withdraw(id);
+                }
                 let error = ApiError::STREAM_SEQUENCE_NOT_MATCH;
                 context.out.answer(request, refusal(&self.acks, &error));
             }

@@ -108,6 +108,18 @@ impl Dedupe {
         }
     }
 
+    /// Forgets an id that was proposed, as its message was not stored.
+    pub fn withdraw(&mut self, id: &[u8]) {
+        let hash = self.hash(id);
+        let Some(position) = self.position(hash) else { return };
+        if let Some(known) = self.ids.get_mut(position).filter(|id| id.sequence == Sequence::ZERO) {
+            // It keeps its position, to which nothing points any more.
+            known.sequence = Sequence::MAX;
+            self.in_flight -= 1;
+            self.unplace(hash, self.gone + position as u64);
+        }
+    }
+
     /// Forgets the ids that were proposed and not applied.
     pub fn drop_in_flight(&mut self) {
         for position in (0..self.ids.len()).rev() {
@@ -233,6 +245,10 @@ mod tests {
         dedupe.propose(b"a", 1);
         dedupe.propose(b"b", 2);
         dedupe.propose(b"lost", 2);
+        dedupe.propose(b"withdrawn", 2);
+        dedupe.withdraw(b"withdrawn");
+        dedupe.withdraw(b"kept");
+        assert_eq!(dedupe.find(b"withdrawn", 2), None);
         dedupe.store(b"a", Sequence::new(2), 1);
         dedupe.store(b"late", Sequence::new(3), 2);
         dedupe.drop_in_flight();

@@ -5,26 +5,76 @@
 
 /// Remembered for the stream's window; a second message with it is not stored again.
 pub(super) const MESSAGE_ID: &str = "Nats-Msg-Id";
-/// The stream that the publisher means.
-pub(super) const EXPECTED_STREAM: &str = "Nats-Expected-Stream";
-/// The last sequence that the publisher knows of.
-pub(super) const EXPECTED_LAST_SEQUENCE: &str = "Nats-Expected-Last-Sequence";
-/// The same, of one subject.
-pub(super) const EXPECTED_LAST_SUBJECT_SEQUENCE: &str = "Nats-Expected-Last-Subject-Sequence";
-/// Which subject that is, if not the message's own.
-pub(super) const EXPECTED_LAST_SUBJECT: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
-/// The id of the last message that the publisher knows of.
-pub(super) const EXPECTED_LAST_MESSAGE_ID: &str = "Nats-Expected-Last-Msg-Id";
-/// Purges what came before.
-pub(super) const ROLLUP: &str = "Nats-Rollup";
-/// Bounds the message's life.
-pub(super) const TTL: &str = "Nats-TTL";
-/// Adds to a counter.
-pub(super) const INCREMENT: &str = "Nats-Incr";
-/// Schedules other messages.
-pub(super) const SCHEDULE: &str = "Nats-Schedule";
-/// Names the batch that the message is a part of.
-pub(super) const BATCH_ID: &str = "Nats-Batch-Id";
+
+/// Declares the fields that a leader looks at, which are found in one pass.
+macro_rules! fields {
+    ($($(#[$meta:meta])* $name:ident = $key:expr;)*) => {
+        /// The fields of a header that a leader looks at; the first of each name counts.
+        #[derive(Clone, Copy, Debug, Default)]
+        pub(super) struct Fields<'a> {
+            $($(#[$meta])* pub(super) $name: Option<&'a [u8]>,)*
+        }
+
+        impl<'a> Fields<'a> {
+            fn set(&mut self, key: &[u8], value: &'a [u8]) {
+                $(
+                    if key == $key.as_bytes() {
+                        self.$name = self.$name.or(Some(value));
+                    }
+                )*
+            }
+        }
+    };
+}
+
+fields! {
+    message_id = MESSAGE_ID;
+    /// The stream that the publisher means.
+    expected_stream = "Nats-Expected-Stream";
+    /// The last sequence that the publisher knows of.
+    expected_last_sequence = "Nats-Expected-Last-Sequence";
+    /// The same, of one subject.
+    expected_last_subject_sequence = "Nats-Expected-Last-Subject-Sequence";
+    /// Which subject that is, if not the message's own.
+    expected_last_subject = "Nats-Expected-Last-Subject-Sequence-Subject";
+    /// The id of the last message that the publisher knows of.
+    expected_last_message_id = "Nats-Expected-Last-Msg-Id";
+    /// Purges what came before.
+    rollup = "Nats-Rollup";
+    /// Bounds the message's life.
+    ttl = "Nats-TTL";
+    /// Adds to a counter.
+    increment = "Nats-Incr";
+    /// Schedules other messages.
+    schedule = "Nats-Schedule";
+    /// Names the batch that the message is a part of.
+    batch_id = "Nats-Batch-Id";
+}
+
+impl<'a> Fields<'a> {
+    /// Looks a header through, once.
+    pub(super) fn of(header: &'a [u8]) -> Self {
+        let mut fields = Self::default();
+        let mut rest = header;
+        while let Some(end) = line_end(rest) {
+            // The first line is the version.
+            rest = rest.get(end + 2..).unwrap_or(&[]);
+            if !rest.starts_with(b"Nats-") {
+                continue;
+            }
+            if let Some(colon) = rest.iter().position(|byte| *byte == b':')
+                && let (key, [_, value @ ..]) = rest.split_at(colon)
+            {
+                let value = trimmed(value);
+                // An empty value is none.
+                if !value.is_empty() {
+                    fields.set(key, value);
+                }
+            }
+        }
+        fields
+    }
+}
 
 /// The value of a field, or none if the header does not have it. An empty value is none too.
 pub(super) fn field<'a>(header: &'a [u8], key: &str) -> Option<&'a [u8]> {
@@ -36,26 +86,24 @@ pub(super) fn field<'a>(header: &'a [u8], key: &str) -> Option<&'a [u8]> {
         if let Some(after) = rest.strip_prefix(key)
             && let Some(value) = after.strip_prefix(b":")
         {
-            let end = line_end(value).unwrap_or(value.len());
-            let value = value.get(..end)?;
-            let spaces = value.iter().take_while(|byte| **byte == b' ').count();
-            return value.get(spaces..).filter(|value| !value.is_empty());
+            return Some(trimmed(value)).filter(|value| !value.is_empty());
         }
     }
 }
 
-/// A field that is a decimal number: upstream's -1 for anything else becomes the largest number,
-/// which no sequence equals.
-pub(super) fn number(header: &[u8], key: &str) -> Option<u64> {
-    let digits = field(header, key)?;
-    let text = core::str::from_utf8(digits).ok();
-    let number = text.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-    Some(number.and_then(|text| text.parse().ok()).unwrap_or(u64::MAX))
+/// What stands on the rest of a line, without the spaces before it.
+fn trimmed(line: &[u8]) -> &[u8] {
+    let line = line_end(line).and_then(|end| line.get(..end)).unwrap_or(line);
+    let spaces = line.iter().take_while(|byte| **byte == b' ').count();
+    line.get(spaces..).unwrap_or(&[])
 }
 
-/// Whether the header could have any field of NATS: one look for all of them.
-pub(super) fn has_nats_field(header: &[u8]) -> bool {
-    header.windows(5).any(|bytes| bytes == b"Nats-")
+/// A decimal number: upstream's -1 for anything else becomes the largest number, which no sequence
+/// equals.
+pub(super) fn number(digits: &[u8]) -> u64 {
+    let text = core::str::from_utf8(digits).ok();
+    let number = text.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    number.and_then(|text| text.parse().ok()).unwrap_or(u64::MAX)
 }
 
 /// Where the line ends: at its CR LF.
@@ -81,20 +129,30 @@ mod tests {
         assert_eq!(field(header, MESSAGE_ID), Some(&b"a b \rc"[..]));
         assert_eq!(field(header, "Empty"), None);
         assert_eq!(field(header, "nats-msg-id"), None);
-        assert_eq!(field(header, ROLLUP), None);
+        assert_eq!(field(header, "Nats-Rollup"), None);
         assert_eq!(field(b"", MESSAGE_ID), None);
         assert_eq!(field(b"NATS/1.0\r\nNats-Msg-Id: cut", MESSAGE_ID), Some(&b"cut"[..]));
         assert_eq!(field(b"Nats-Msg-Id: first\r\n", MESSAGE_ID), None);
-        assert!(has_nats_field(header) && !has_nats_field(b"NATS/1.0\r\nA: b\r\n\r\n"));
+    }
+
+    #[test]
+    fn one_pass_finds_what_each_look_does() {
+        let header = b"NATS/1.0 Nats-TTL: x\r\nNats-Msg-Id-Not: no\r\nNats-Msg-Id:  a b\r\n\
+            nats-ttl: no\r\nNats-Msg-Id: second\r\nNats-Rollup:\r\nNats-Incr\r\n\
+            Nats-Expected-Last-Sequence:17\r\n\r\n";
+        let fields = Fields::of(header);
+        assert_eq!(fields.message_id, Some(&b"a b"[..]));
+        assert_eq!(fields.expected_last_sequence, field(header, "Nats-Expected-Last-Sequence"));
+        assert_eq!((fields.ttl, fields.rollup, fields.increment), (None, None, None));
+        assert!(Fields::of(b"Nats-TTL: first\r\n").ttl.is_none());
+        assert!(Fields::of(b"").message_id.is_none());
     }
 
     #[test]
     fn a_number_that_is_none_equals_no_sequence() {
-        let header = b"NATS/1.0\r\nA: 17\r\nB: -1\r\nC: 99999999999999999999\r\nD: +1\r\n\r\n";
-        assert_eq!(number(header, "A"), Some(17));
-        for key in ["B", "C", "D"] {
-            assert_eq!(number(header, key), Some(u64::MAX), "{key}");
+        assert_eq!(number(b"17"), 17);
+        for text in ["-1", "99999999999999999999", "+1", "x"] {
+            assert_eq!(number(text.as_bytes()), u64::MAX, "{text}");
         }
-        assert_eq!(number(header, "E"), None);
     }
 }

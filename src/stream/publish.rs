@@ -16,7 +16,7 @@ use siphasher::sip::SipHasher13;
 
 use super::Stream;
 use super::dedupe::Seen;
-use super::header;
+use super::header::{self, Fields};
 use crate::command::Answer;
 use crate::context::Context;
 use crate::ids::{RequestId, Sequence};
@@ -370,10 +370,10 @@ impl Stream {
         if header.len() as u64 > context.limits.header.get().min(u64::from(u16::MAX)) {
             return Err(ApiError::STREAM_HEADER_EXCEEDS_MAXIMUM.into());
         }
-        if header.is_empty() || !header::has_nats_field(header) {
+        if header.is_empty() {
             return Ok(None);
         }
-        self.check_header(context, subject, header)
+        self.check_header(context, subject, &Fields::of(header))
     }
 
     fn check_subject(&self, subject: &[u8]) -> Result<(), ApiError> {
@@ -391,22 +391,21 @@ impl Stream {
         &mut self,
         context: &Context<'_>,
         subject: &[u8],
-        header: &[u8],
+        fields: &Fields<'_>,
     ) -> Result<Option<u64>, Refusal> {
-        let field = |key| header::field(header, key);
-        if field(header::BATCH_ID).is_some() {
+        if fields.batch_id.is_some() {
             return Err(ApiError::ATOMIC_PUBLISH_DISABLED.into());
         }
-        if field(header::INCREMENT).is_some() {
+        if fields.increment.is_some() {
             return Err(ApiError::MESSAGE_INCR_DISABLED.into());
         }
-        if field(header::EXPECTED_STREAM).is_some_and(|name| name != self.config.name.as_bytes()) {
+        if fields.expected_stream.is_some_and(|name| name != self.config.name.as_bytes()) {
             return Err(ApiError::STREAM_NOT_MATCH.into());
         }
-        if field(header::TTL).is_some() {
+        if fields.ttl.is_some() {
             return Err(ApiError::MESSAGE_TTL_DISABLED.into());
         }
-        if let Some(id) = field(header::MESSAGE_ID) {
+        if let Some(id) = fields.message_id {
             match self.contents.dedupe.find(id, context.now.as_timestamp()) {
                 Some(Seen::Stored(sequence)) => return Err(Refusal::Duplicate(sequence)),
                 Some(Seen::InFlight) => {
@@ -415,33 +414,32 @@ impl Stream {
                 None => {}
             }
         }
-        let expected = self.check_expected(subject, header)?;
-        if field(header::SCHEDULE).is_some() {
+        let expected = self.check_expected(subject, fields)?;
+        if fields.schedule.is_some() {
             return Err(ApiError::MESSAGE_SCHEDULES_DISABLED.into());
         }
-        if field(header::ROLLUP).is_some() {
+        if fields.rollup.is_some() {
             let why = &"rollup not permitted";
             return Err(ApiError::STREAM_ROLLUP_FAILED.with(&[("err", why)]).into());
         }
-        self.check_last_message_id(field(header::EXPECTED_LAST_MESSAGE_ID))?;
+        self.check_last_message_id(fields.expected_last_message_id)?;
         Ok(expected)
     }
 
     /// The last sequence of the stream, and of a subject, as the publisher expects them.
-    fn check_expected(&self, subject: &[u8], header: &[u8]) -> Result<Option<u64>, ApiError> {
+    fn check_expected(&self, subject: &[u8], fields: &Fields<'_>) -> Result<Option<u64>, ApiError> {
         let Some(leadership) = &self.leadership else { return Err(ApiError::CLUSTER_NOT_LEADER) };
         let last = leadership.sequence.get().saturating_sub(self.contents.failed);
-        if header::number(header, header::EXPECTED_LAST_SEQUENCE).is_some_and(|seq| seq != last) {
+        if fields.expected_last_sequence.is_some_and(|digits| header::number(digits) != last) {
             return Err(ApiError::STREAM_WRONG_LAST_SEQUENCE.with(&[("seq", &last)]));
         }
-        let other = header::field(header, header::EXPECTED_LAST_SUBJECT);
-        let Some(wanted) = header::number(header, header::EXPECTED_LAST_SUBJECT_SEQUENCE) else {
-            return match other {
+        let Some(wanted) = fields.expected_last_subject_sequence.map(header::number) else {
+            return match fields.expected_last_subject {
                 Some(_) => Err(ApiError::STREAM_EXPECTED_LAST_SEQ_PER_SUBJECT_INVALID),
                 None => Ok(None),
             };
         };
-        let subject = other.unwrap_or(subject);
+        let subject = fields.expected_last_subject.unwrap_or(subject);
         let hash = leadership.hasher.hash(subject);
         if leadership.is_in_flight(hash) {
             // Its last sequence is about to change.

@@ -16,6 +16,8 @@ use super::{Notice, Phase, Stream};
 #[derive(Debug)]
 pub(super) struct Restore {
     mark: StoreMark,
+    /// The first sequence that was asked for.
+    first: Sequence,
     load: LoadId,
 }
 
@@ -49,7 +51,7 @@ impl Stream {
         let limits = context.limits;
         let range = (first, mark.last);
         let load = context.out.read(self.group, range, limits.read_messages, limits.load);
-        self.phase = Phase::Restoring(Restore { mark, load });
+        self.phase = Phase::Restoring(Restore { mark, first, load });
     }
 
     /// Messages for the restore, if `load` is its read.
@@ -64,7 +66,7 @@ impl Stream {
         if restore.load != load {
             return;
         }
-        let mark = restore.mark;
+        let (mark, first) = (restore.mark, restore.first);
         for stored in messages {
             let sequence = stored.sequence;
             let added = StreamMessage::decode(&stored.record, context.limits)
@@ -83,7 +85,7 @@ impl Stream {
         // Ids come in the order of their messages, so the old ones go first.
         self.contents.dedupe.expire(context.now.as_timestamp());
         match next.filter(|next| *next <= mark.last) {
-            Some(next) if next <= self.contents.index.last() && messages.is_empty() => {
+            Some(next) if next <= first => {
                 self.stop(context, format!("the store does not read on from message {next}"));
             }
             Some(next) => self.read_on(context, mark, next),

@@ -1,17 +1,15 @@
 //! A stream's state as its snapshots say it, and as clients are told.
 
-use alloc::vec::Vec;
-
 use bytes::Bytes;
 use highway::{HighwayHash, HighwayHasher, Key};
 
 use super::Stream;
 use super::contents::Contents;
-use super::index::{Deleted, StreamIndex};
+use super::index::{Deleted, Ranges, StreamIndex};
 use crate::ids::{ByteCount, Sequence};
 use crate::limits::Limits;
 use crate::wire::{
-    DeleteBlock, DeleteBlocks, DeleteBlocksBuilder, GoTime, LegacyStreamState, SequenceSet,
+    DeleteBlock, DeleteBlocks, DeleteBlocksBuilder, Fault, GoTime, LegacyStreamState, SequenceSet,
     StreamInfoState, StreamState, WireError,
 };
 
@@ -21,11 +19,21 @@ const DIGEST_KEY: [u64; 4] = [0x6a65_7477, 0x616b_6500, 0x7374_6174, 0x6500_0001
 /// Reads a snapshot's state in either form.
 ///
 /// # Errors
-/// [`WireError`] if it is neither.
+/// [`WireError`] if it is neither, or no stream could have these ends.
 pub fn decode_state(data: &Bytes, limits: &Limits) -> Result<StreamState, WireError> {
-    if StreamState::is_encoded(data) {
-        return StreamState::decode(data, limits);
+    let state = match StreamState::is_encoded(data) {
+        true => StreamState::decode(data, limits)?,
+        false => decode_legacy(data, limits)?,
+    };
+    if state.first > state.last.next() {
+        let fault =
+            Fault::Value { expected: "one behind the last at most", found: state.first.get() };
+        return Err(WireError { format: "stream_state", field: "first", offset: 0, fault });
     }
+    Ok(state)
+}
+
+fn decode_legacy(data: &Bytes, limits: &Limits) -> Result<StreamState, WireError> {
     let legacy = LegacyStreamState::decode(data, limits)?;
     let mut deleted = DeleteBlocksBuilder::new();
     let mut set = SequenceSet::new();
@@ -46,19 +54,22 @@ pub fn decode_state(data: &Bytes, limits: &Limits) -> Result<StreamState, WireEr
     })
 }
 
-/// The deletes of a snapshot, part by part.
-pub(super) fn deleted_of(state: &StreamState) -> impl Iterator<Item = Deleted> + '_ {
-    state.deleted.iter().flat_map(|block| match block {
-        DeleteBlock::Run { first, count } => {
-            alloc::vec![Deleted::Run(first, first.plus(count.saturating_sub(1)))]
+/// Takes out of an index what a snapshot deleted; returns what was taken out.
+pub(super) fn remove_deleted(index: &mut StreamIndex, state: &StreamState) -> Ranges {
+    let mut removed = Ranges::default();
+    let run =
+        |(first, count): (Sequence, u64)| Deleted::Run(first, first.plus(count.saturating_sub(1)));
+    for block in &state.deleted {
+        match block {
+            DeleteBlock::Run { first, count } => {
+                index.remove_deleted([run((first, count))], &mut removed);
+            }
+            DeleteBlock::Set(set) => index.remove_deleted(set.runs().map(run), &mut removed),
         }
-        DeleteBlock::Set(set) => {
-            let run = |(first, count): (Sequence, u64)| {
-                Deleted::Run(first, first.plus(count.saturating_sub(1)))
-            };
-            set.runs().map(run).collect::<Vec<_>>()
-        }
-    })
+    }
+    // A peer may name its blocks in any order.
+    removed.sort();
+    removed
 }
 
 impl Contents {

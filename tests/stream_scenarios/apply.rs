@@ -234,3 +234,15 @@ fn reads_give_what_this_replica_has() {
     assert!(first.contains("next: Some(Sequence(3))"), "{first}");
     assert!(read(&mut one, 102, 4, 1).contains("messages: []"));
 }
+
+#[test]
+fn an_id_whose_message_was_passed_over_can_be_used_again() {
+    let (mut one, mut log) = leader();
+    log.purge(&mut one, "", 100, 0);
+    let passed = log.publish_with(&mut one, "s.a", "Nats-Msg-Id: m", "x");
+    log.commit_to(&mut [&mut one]);
+    assert!(one.answer(passed).contains(r#""err_code":10063"#), "{}", one.answer(passed));
+    let again = log.publish_with(&mut one, "s.a", "Nats-Msg-Id: m", "x");
+    log.commit_to(&mut [&mut one]);
+    assert_eq!(one.answer(again), r#"{"stream":"S","seq":100}"#);
+}

@@ -20,7 +20,7 @@ use crate::command::{Command, Destination, Place, Report, StoreChange};
 use crate::context::Context;
 use crate::ids::{Index, PeerId, Sequence, StoreId, Term};
 use crate::stream::contents::{Applied, Contents};
-use crate::stream::state::{decode_state, deleted_of};
+use crate::stream::state::{decode_state, remove_deleted};
 use crate::stream::{Notice, Phase, Stream};
 use crate::subject::{self, Subject};
 use crate::time::{Duration, Time};
@@ -173,7 +173,7 @@ impl Stream {
                 self.contents.put(context.out, change, 0);
             }
         }
-        let removed = self.contents.index.remove_deleted(deleted_of(state));
+        let removed = remove_deleted(&mut self.contents.index, state);
         if !removed.is_empty() {
             self.contents.put(context.out, StoreChange::Remove(removed.into_vec()), 0);
         }
@@ -551,6 +551,7 @@ impl Received {
         let block = core::mem::take(&mut self.block).freeze();
         let places = core::mem::take(&mut self.places);
         let bytes = block.len() as u64;
+        contents.dedupe.expire(context.now.as_timestamp());
         contents.put(context.out, StoreChange::Messages { block, places }, bytes);
     }
 

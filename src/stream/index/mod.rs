@@ -77,6 +77,11 @@ impl Ranges {
         self.0.is_empty()
     }
 
+    /// Puts ranges in order that were added in another; they must be apart all the same.
+    pub fn sort(&mut self) {
+        self.0.sort_unstable();
+    }
+
     /// The ranges.
     pub fn into_vec(self) -> Vec<(Sequence, Sequence)> {
         self.0
@@ -311,10 +316,13 @@ impl StreamIndex {
         removed
     }
 
-    /// Takes out what another replica has deleted; returns what was taken out. Costs time for the
-    /// chunks that are there, not for the sequences that were deleted.
-    pub fn remove_deleted(&mut self, deleted: impl IntoIterator<Item = Deleted>) -> Ranges {
-        let mut removed = Ranges::default();
+    /// Takes out what another replica has deleted, and adds to `removed` what was taken out. Costs
+    /// time for the chunks that are there, not for the sequences that were deleted.
+    pub fn remove_deleted(
+        &mut self,
+        deleted: impl IntoIterator<Item = Deleted>,
+        removed: &mut Ranges,
+    ) {
         let mut take = |index: &mut Self, sequence: u64| {
             if index.take(sequence) {
                 removed.push(Sequence::new(sequence));
@@ -343,7 +351,6 @@ impl StreamIndex {
             }
         }
         self.move_first();
-        removed
     }
 
     /// What is deleted between the first and the last sequence: ascending, and the same for the

@@ -181,10 +181,13 @@ proptest! {
     #[test]
     fn the_index_does_what_a_map_does(steps in prop::collection::vec(step(), 1..300)) {
         let (mut index, mut model) = (StreamIndex::new(1), Model::default());
-        for step in steps {
+        for (number, step) in steps.into_iter().enumerate() {
             perform(&mut index, &mut model, step);
-            check(&index, &model);
+            if number % 16 == 0 {
+                check(&index, &model);
+            }
         }
+        check(&index, &model);
     }
 
     #[test]
@@ -202,7 +205,7 @@ proptest! {
             perform(&mut index, &mut model, Step::Remove(any));
         }
         other.compact(index.first());
-        other.remove_deleted(index.deleted_parts());
+        other.remove_deleted(index.deleted_parts(), &mut Ranges::default());
         check(&other, &model);
         assert!(index.deleted_parts().eq(other.deleted_parts()));
     }
