@@ -5,6 +5,7 @@
 
 mod access;
 mod certify;
+mod demo;
 mod get;
 mod info;
 mod node;
@@ -45,6 +46,7 @@ Three nodes by hand, on one machine:
 
 #[derive(Subcommand)]
 enum Command {
+    Demo(demo::DemoArguments),
     Node(node::NodeArguments),
     Pub(publish::PublishArguments),
     Get(get::GetArguments),
@@ -79,6 +81,7 @@ pub(crate) fn main() -> ExitCode {
         .with_max_level(log.unwrap_or(usual))
         .init();
     let done = match command {
+        Command::Demo(arguments) => demo::run(arguments),
         Command::Node(arguments) => node::run(arguments),
         Command::Pub(arguments) => publish::run(arguments),
         Command::Get(arguments) => get::run(arguments),
