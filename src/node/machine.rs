@@ -380,7 +380,7 @@ fn describe(stream: &Stream, raft: &Raft, context: &Context<'_>, names: Names<'_
         ..StreamInfo::default()
     };
     let json = StreamInfoResponse::info(ResponseType::StreamInfo, info).encode();
-    let own = own_info(stream, &status);
+    let own = own_info(stream, &status, context.now);
     let mut out = BytesMut::with_capacity(json.len() + own.len() + 16);
     out.extend_from_slice(json.strip_suffix(b"}").unwrap_or(&json));
     out.extend_from_slice(b",\"jetwake\":");
@@ -389,7 +389,7 @@ fn describe(stream: &Stream, raft: &Raft, context: &Context<'_>, names: Names<'_
     out.freeze()
 }
 
-fn own_info(stream: &Stream, status: &Status) -> String {
+fn own_info(stream: &Stream, status: &Status, now: Time) -> String {
     let aside = status.aside.as_deref().or(stream.stopped());
     serde_json::json!({
         "role": status.role.map(|role| format!("{role:?}").to_lowercase()),
@@ -399,7 +399,14 @@ fn own_info(stream: &Stream, status: &Status) -> String {
         "log": { "first": status.first, "last": status.last.index, "durable": status.durable },
         "current": stream.is_current() && !status.catching_up,
         "log_catching_up": status.catching_up,
-        "catchup": stream.catchup(),
+        "catchup": stream.catchup(now).map(|catchup| serde_json::json!({
+            "phase": catchup.phase,
+            "done": catchup.done,
+            "left": catchup.left,
+            "bytes": catchup.bytes,
+            "milliseconds": u64::try_from(catchup.elapsed.as_millis()).unwrap_or(u64::MAX),
+            "retried": catchup.retried,
+        })),
         "aside": aside,
         "digest": format!("{:016x}", stream.digest()),
     })

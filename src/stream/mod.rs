@@ -43,7 +43,7 @@ use crate::wire::{
     DiscardPolicy, PublishAckTemplate, RetentionPolicy, StreamConfig, StreamState, SyncRequest,
 };
 
-use catchup::follower::Follower;
+use catchup::follower::{CatchupProgress, Follower};
 use catchup::leader::{Server, Standing, Verdict};
 use catchup::peers::CatchupPeers;
 use contents::{Applied, Contents};
@@ -74,6 +74,8 @@ pub struct Stream {
     snapshot: Option<SnapshotUnderWay>,
     /// A snapshot that came before the store was read.
     snapshot_waiting: Option<(Applied, StreamState)>,
+    /// How the last catchup went.
+    last_catchup: Option<CatchupProgress>,
     /// Room for answers.
     answers: BytesMut,
     notices: VecDeque<Notice>,
@@ -197,6 +199,7 @@ impl Stream {
             server: Server::new(group),
             snapshot: None,
             snapshot_waiting: None,
+            last_catchup: None,
             answers: BytesMut::new(),
             notices: VecDeque::new(),
         }

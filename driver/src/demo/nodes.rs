@@ -349,10 +349,10 @@ mod tests {
         let error = nodes.start_all().expect_err("no such program").to_string();
         assert!(error.starts_with("/none: "), "{error}");
         let mut seen = std::collections::BTreeSet::new();
-        for node in 0..3 {
+        for (node, server) in SERVERS.iter().enumerate() {
             let given = Given::read(&nodes.config_file(node)).expect("TOML");
             let settings = Settings::try_from(given).expect("sound settings");
-            assert_eq!(settings.name, SERVERS[node]);
+            assert_eq!(settings.name, *server);
             assert_eq!(settings.listen, nodes.address(node).address);
             assert_eq!(settings.peers.len(), 2);
             assert_eq!(settings.timers.election_max, ELECTION_MAX);

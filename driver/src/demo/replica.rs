@@ -44,7 +44,7 @@ impl View {
         let number = |path| info.pointer(path).and_then(Value::as_u64).unwrap_or_default();
         let text = |path| info.pointer(path).and_then(Value::as_str).unwrap_or_default();
         let leader = text("/cluster/leader");
-        let catchup = info.pointer("/catchup").filter(|catchup| catchup.is_object());
+        let catchup = info.pointer("/jetwake/catchup").filter(|catchup| catchup.is_object());
         Self {
             leader: (!leader.is_empty()).then(|| leader.to_owned()),
             messages: number("/state/messages"),
@@ -52,13 +52,13 @@ impl View {
             first: number("/state/first_seq"),
             last: number("/state/last_seq"),
             deleted: number("/state/num_deleted"),
-            digest: text("/digest").to_owned(),
+            digest: text("/jetwake/digest").to_owned(),
             catchup: catchup.map(|_| Catchup {
-                phase: text("/catchup/phase").to_owned(),
-                done: number("/catchup/done"),
-                left: number("/catchup/left"),
-                bytes: number("/catchup/bytes"),
-                milliseconds: number("/catchup/milliseconds"),
+                phase: text("/jetwake/catchup/phase").to_owned(),
+                done: number("/jetwake/catchup/done"),
+                left: number("/jetwake/catchup/left"),
+                bytes: number("/jetwake/catchup/bytes"),
+                milliseconds: number("/jetwake/catchup/milliseconds"),
             }),
         }
     }
@@ -71,6 +71,6 @@ impl View {
     /// Whether another replica says that it holds the same.
     pub(super) fn agrees_with(&self, other: &Self) -> bool {
         let own = |view: &Self| (view.messages, view.bytes, view.first, view.last, view.deleted);
-        own(self) == own(other) && self.digest == other.digest
+        own(self) == own(other) && !self.digest.is_empty() && self.digest == other.digest
     }
 }

@@ -46,7 +46,28 @@ pub(in crate::stream) struct Follower {
     tries: u32,
     received: Received,
     began: Time,
-    messages: u64,
+    /// Sequences received, deleted ones too, and the bytes of what carried them.
+    done: u64,
+    bytes: u64,
+    /// Why it asked again, if it did.
+    retried: Option<String>,
+}
+
+/// How far a catchup is, or how the last one went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CatchupProgress {
+    /// What it is doing, in words; `done` at its end.
+    pub phase: String,
+    /// Sequences received, deleted ones too.
+    pub done: u64,
+    /// Sequences still lacking.
+    pub left: u64,
+    /// Bytes of what was received.
+    pub bytes: u64,
+    /// From its beginning until now, or to its end.
+    pub elapsed: Duration,
+    /// Why it last asked again, if it did.
+    pub retried: Option<String>,
 }
 
 /// What a catchup is doing.
@@ -152,7 +173,9 @@ impl Stream {
             tries: 0,
             received: Received::default(),
             began: context.now,
-            messages: 0,
+            done: 0,
+            bytes: 0,
+            retried: None,
         };
         follower.ask(context, &mut self.contents, self.me, self.leader);
         self.report(context, follower.describe(&self.contents));
@@ -190,10 +213,12 @@ impl Stream {
         matches!(self.phase, Phase::CatchingUp(_))
     }
 
-    /// What the catchup does, in words for people; none without one.
-    pub fn catchup(&self) -> Option<String> {
-        let Phase::CatchingUp(follower) = &self.phase else { return None };
-        Some(follower.describe(&self.contents))
+    /// How far the catchup is, or how the last one went; none if there never was one.
+    pub fn catchup(&self, now: Time) -> Option<CatchupProgress> {
+        match &self.phase {
+            Phase::CatchingUp(follower) => Some(follower.progress(&self.contents, now)),
+            _ => self.last_catchup.clone(),
+        }
     }
 
     /// A message reached an inbox of this stream's.
@@ -224,11 +249,14 @@ impl Stream {
         };
         if self.contents.store.is_synced(through) {
             let what = format!(
-                "has all of the snapshot of record {}: {} messages in {} ms",
+                "has all of the snapshot of record {}: {} sequences in {} ms",
                 follower.position.index,
-                follower.messages,
+                follower.done,
                 context.now.since(follower.began).as_millis()
             );
+            let mut progress = follower.progress(&self.contents, context.now);
+            progress.phase = "done".into();
+            self.last_catchup = Some(progress);
             self.phase = Phase::Current;
             self.report(context, what);
             self.notices.push_back(Notice::CaughtUp);
@@ -244,6 +272,7 @@ impl Stream {
             _ => context.now,
         };
         follower.abort(context, &mut self.contents, &why);
+        follower.retried = Some(why.clone());
         let until = match follower.tries {
             tries if tries < TRIES => asked + context.timers.catchup_retry,
             _ => {
@@ -329,14 +358,28 @@ impl Follower {
     }
 
     fn describe(&self, contents: &Contents) -> String {
-        let left = self.last.since(contents.index.last());
-        let doing = match &self.step {
+        let (doing, left) = (self.doing(), self.last.since(contents.index.last()));
+        format!("snapshot of record {}: {doing}, {left} sequences left", self.position.index)
+    }
+
+    fn doing(&self) -> String {
+        match &self.step {
             Step::AwaitingLeader => "waits for a leader".to_string(),
             Step::Receiving { server, .. } => format!("asks {server}, try {}", self.tries),
             Step::Resting { .. } => "rests".to_string(),
             Step::Finishing { .. } => "waits for the disk".to_string(),
-        };
-        format!("snapshot of record {}: {doing}, {left} sequences left", self.position.index)
+        }
+    }
+
+    fn progress(&self, contents: &Contents, now: Time) -> CatchupProgress {
+        CatchupProgress {
+            phase: self.doing(),
+            done: self.done,
+            left: self.last.since(contents.index.last()),
+            bytes: self.bytes,
+            elapsed: now.since(self.began),
+            retried: self.retried.clone(),
+        }
     }
 
     /// Asks the leader for what is lacking; with nothing lacking it is done but for the disk.
@@ -414,7 +457,7 @@ impl Follower {
             Op::Message | Op::CompressedMessage => {
                 let message = StreamMessage::decode(payload, context.limits)?;
                 self.check_sequence(contents, message.sequence, message.sequence)?;
-                self.messages += 1;
+                self.count(1, payload);
                 if message.is_skip() {
                     contents.index.skip_to(message.sequence);
                     return Ok(());
@@ -428,11 +471,17 @@ impl Follower {
                 let range = DeleteRange::decode(payload, context.limits)?;
                 let last = range.first.plus(range.count.saturating_sub(1));
                 self.check_sequence(contents, range.first, last)?;
+                self.count(range.count, payload);
                 contents.index.skip_to(last);
                 Ok(())
             }
             op => Err(CatchupError::Op(op.as_u8())),
         }
+    }
+
+    const fn count(&mut self, sequences: u64, payload: &Bytes) {
+        self.done = self.done.saturating_add(sequences);
+        self.bytes = self.bytes.saturating_add(payload.len() as u64);
     }
 
     fn check_sequence(
