@@ -15,7 +15,7 @@ use super::{
     send_to,
 };
 use crate::event::Failure;
-use crate::ids::{Index, LoadId, PeerId, Term};
+use crate::ids::{ByteCount, Index, LoadId, PeerId, Term};
 use crate::subject::Subject;
 use crate::time::Time;
 use crate::wire::{AppendEntry, EntryKind};
@@ -80,16 +80,22 @@ impl Raft {
 
     /// Sends as much as the window allows, from the cache or from disk.
     fn feed(&mut self, context: &mut Context<'_>, peer: PeerId) {
-        let last = self.log.last().index;
+        let (first, last) = (self.log.first(), self.log.last().index);
         loop {
             let State::Leader(leader) = &mut self.state else { return };
             let Some(feed) = feed_of(leader, peer) else { return };
+            if feed.next < first && feed.loading.is_none() {
+                // The log was compacted meanwhile: what comes next is in the snapshot alone.
+                let (inbox, index) = (feed.inbox.clone(), feed.next.previous());
+                return self.start_feed(context, peer, index, inbox);
+            }
             let window = context.limits.log_catchup_in_flight.get();
             if feed.loading.is_some() || feed.in_flight >= window || feed.next > last {
                 break;
             }
             let Some(record) = self.log.record(feed.next).cloned() else {
-                let most = context.limits.load;
+                let room = window - feed.in_flight;
+                let most = ByteCount::new(context.limits.load.get().min(room));
                 let load = context.out.load(self.group, feed.next, last, most);
                 feed.loading = Some(load);
                 self.loads.insert(load, Load::Feed(peer));

@@ -85,10 +85,15 @@ impl Raft {
         }
         if request.term > self.term {
             self.adopt_term(context, request.term);
-            if !matches!(self.state, State::Follower(_)) {
-                self.follow(context, None);
-            }
             self.end_catchup(context.out);
+            match &mut self.state {
+                State::Follower(follower) => {
+                    // Its timer runs on: who asks for votes in vain does not put it off.
+                    follower.forget_leader();
+                    self.report_role(context.out, Role::Follower);
+                }
+                _ => self.follow(context, None),
+            }
         }
         let granted = request.term == self.term && self.grant(context, &request);
         let response = VoteResponse {

@@ -44,6 +44,9 @@ struct Catchup {
     inbox: Subject,
     /// The last record that the leader was told is on disk.
     seen: Index,
+    /// The last record that a live entry showed the leader to have: the catchup is not over before
+    /// it is here.
+    beyond: Index,
     /// When it counts as stalled.
     until: Time,
     /// Whether the leader awaits word of progress, and where.
@@ -81,6 +84,13 @@ impl Follower {
         }
     }
 
+    /// A newer term began, and nobody is known to lead in it.
+    pub(super) fn forget_leader(&mut self) {
+        (self.leader, self.transfer) = (None, false);
+        (self.reply, self.owes_ack) = (None, false);
+        (self.matched, self.acknowledged) = (Index::ZERO, Index::ZERO);
+    }
+
     pub(super) const fn catching_up(&self) -> bool {
         self.catchup.is_some()
     }
@@ -97,6 +107,7 @@ impl Follower {
 impl Catchup {
     /// Keeps a live entry for the end of the catchup, if it continues what is held and fits.
     fn hold(&mut self, entry: AppendEntry, record: Bytes, most: u64) {
+        self.beyond = self.beyond.max(entry.previous_index);
         let continues = self
             .held
             .back()
@@ -299,8 +310,12 @@ impl Raft {
     /// Nothing is held and a live entry joined: the gap is closed.
     fn end_catchup_if_joined(&mut self, context: &mut Context<'_>) {
         if let State::Follower(follower) = &mut self.state
-            && follower.catchup.as_ref().is_some_and(|catchup| catchup.held.is_empty())
-            && follower.matched >= self.log.last().index
+            && let last = self.log.last().index
+            && follower
+                .catchup
+                .as_ref()
+                .is_some_and(|catchup| catchup.held.is_empty() && last >= catchup.beyond)
+            && follower.matched >= last
         {
             self.end_catchup(context.out);
         }
@@ -316,6 +331,8 @@ impl Raft {
 
     /// Asks the leader for everything behind the end of the log, at a fresh inbox.
     fn ask_for_catchup(&mut self, context: &mut Context<'_>, beyond: Option<(AppendEntry, Bytes)>) {
+        let State::Follower(follower) = &self.state else { return };
+        let known = follower.catchup.as_ref().map_or(Index::ZERO, |catchup| catchup.beyond);
         self.end_catchup(context.out);
         let last = self.log.last();
         let State::Follower(follower) = &mut self.state else { return };
@@ -325,6 +342,7 @@ impl Raft {
         let mut catchup = Catchup {
             inbox: inbox.clone(),
             seen: last.index,
+            beyond: known,
             until: context.now + context.timers.log_catchup_stall,
             reply: None,
             held: VecDeque::new(),

@@ -148,6 +148,10 @@ impl Raft {
         if index <= self.commit {
             return Err(Refusal::OldSnapshot { index });
         }
+        if self.log.term(index) == Some(entry.previous_term) {
+            // All that it covers is here, and records behind it may be acknowledged already.
+            return Ok(());
+        }
         let mut parts = entry.entries.iter();
         let (Some(data), Some(peers)) = (parts.next(), parts.next()) else { return Ok(()) };
         let limit = context.limits.snapshot.get();
