@@ -38,6 +38,9 @@ fn append_entries_are_upstreams() {
             fields["entries"].as_array().expect("entries").iter().map(entry_of).collect();
         assert_eq!(decoded.entries.len(), expected.len());
         assert_eq!(decoded.entries.iter().collect::<Vec<_>>(), expected, "{}", vector.name);
+        let views: Vec<_> = decoded.entries.views().collect();
+        let same: Vec<_> = expected.iter().map(|entry| (entry.kind, &entry.data[..])).collect();
+        assert_eq!(views, same, "{}", vector.name);
         assert_eq!(decoded.encoded_len(), vector.bytes.len());
         assert_eq!(decoded.to_bytes(), vector.bytes, "{}", vector.name);
         assert_eq!(rebuild(&decoded), vector.bytes, "{}", vector.name);

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use golden::{binary, number, signed, text, vectors};
 use jetwake::ids::{ByteCount, Sequence};
 use jetwake::limits::Limits;
-use jetwake::wire::{Fault, StreamMessage};
+use jetwake::wire::{Fault, StreamMessage, StreamMessageView};
 use serde_json::Value;
 
 fn expected(fields: &Value) -> StreamMessage {
@@ -39,6 +39,11 @@ fn messages_are_upstreams() {
             assert_eq!(decoded.encoded_len(), vector.bytes.len());
             assert_eq!(decoded.to_bytes().expect("it fits"), vector.bytes, "{}", vector.name);
             assert_eq!(encoded, vector.bytes, "{}", vector.name);
+            let view = StreamMessageView::decode_body(&vector.bytes[1..]).expect(&vector.name);
+            assert_eq!((view.subject, view.reply), (&decoded.subject[..], &decoded.reply[..]));
+            assert_eq!((view.header, view.payload), (&decoded.header[..], &decoded.payload[..]));
+            assert_eq!((view.sequence, view.timestamp), (decoded.sequence, decoded.timestamp));
+            assert_eq!((view.sourced, view.unknown_flags), (decoded.sourced, 0));
             assert_eq!(StreamMessage::decode_body(&vector.bytes.slice(1..)), Ok(decoded));
         } else {
             compressed += 1;

@@ -117,6 +117,21 @@ impl Entries {
     pub fn iter(&self) -> EntriesIter {
         EntriesIter { region: self.region.clone(), left: self.count }
     }
+
+    /// The entries in order, as kind and data, for those who only look: costs no count of
+    /// owners.
+    pub fn views(&self) -> impl Iterator<Item = (EntryKind, &[u8])> {
+        let mut rest: &[u8] = &self.region;
+        core::iter::from_fn(move || {
+            // The region was checked when it was decoded, so it ends with an entry.
+            let (length, entries) = rest.split_first_chunk()?;
+            let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+            let (entry, more) = entries.split_at_checked(length)?;
+            let (kind, data) = entry.split_first()?;
+            rest = more;
+            Some((EntryKind::from_u8(*kind), data))
+        })
+    }
 }
 
 impl IntoIterator for &Entries {
@@ -320,9 +335,14 @@ impl AppendEntryBuilder {
 
     /// Appends an entry, and says whether it was taken: not if 65,535 are in already, or the
     /// data is longer than upstream takes (2 GiB).
+    #[inline]
     #[must_use]
     pub fn push(&mut self, kind: EntryKind, data: &[u8]) -> bool {
-        self.push_with(kind, data.len(), |message| message.put_slice(data))
+        let taken = self.begin(kind, data.len());
+        if taken {
+            self.message.extend_from_slice(data);
+        }
+        taken
     }
 
     /// Appends an entry whose data `write` appends to the message, `exact_len` bytes of it; says
@@ -330,6 +350,7 @@ impl AppendEntryBuilder {
     ///
     /// # Panics
     /// If `write` does anything but append `exact_len` bytes: the message would be corrupt.
+    #[inline]
     #[must_use]
     pub fn push_with(
         &mut self,
@@ -337,18 +358,26 @@ impl AppendEntryBuilder {
         exact_len: usize,
         write: impl FnOnce(&mut BytesMut),
     ) -> bool {
-        if self.count == u16::MAX || exact_len > DATA_MAX {
+        if !self.begin(kind, exact_len) {
             return false;
         }
-        // The check above leaves room for the kind's byte in 32 bits.
-        let length = exact_len as u32 + 1;
-        self.message.reserve(Self::entry_len(exact_len));
-        self.message.put_u32_le(length);
-        self.message.put_u8(kind.as_u8());
         let end = self.message.len() + exact_len;
         write(&mut self.message);
         assert_eq!(self.message.len(), end, "an entry is as long as its writer said");
+        true
+    }
+
+    /// Writes an entry's length and kind, if there is room for it, and counts it.
+    #[inline]
+    fn begin(&mut self, kind: EntryKind, data: usize) -> bool {
+        if self.count == u16::MAX || data > DATA_MAX {
+            return false;
+        }
         self.count += 1;
+        self.message.reserve(Self::entry_len(data));
+        // The check above leaves room for the kind's byte in 32 bits.
+        let [a, b, c, d] = (data as u32 + 1).to_le_bytes();
+        self.message.extend_from_slice(&[a, b, c, d, kind.as_u8()]);
         true
     }
 

@@ -77,7 +77,7 @@ pub use stream_config::{
 pub use stream_info::{
     LostMessages, Page, StreamInfo, StreamInfoResponse, StreamInfoState, StreamSourceInfo,
 };
-pub use stream_message::StreamMessage;
+pub use stream_message::{StreamMessage, StreamMessageView};
 pub use stream_state::{
     DeleteBlock, DeleteBlocks, DeleteBlocksBuilder, DeleteBlocksIter, StreamState,
 };

@@ -5,30 +5,30 @@ use bytes::Bytes;
 use super::error::{Fault, WireError};
 use crate::ids::PeerId;
 
-/// Reads one format from its first byte to its last.
+/// Reads one format from its first byte to its last, from [`Bytes`] or a plain slice.
 ///
 /// Every read costs constant time and takes no memory; a slice shares the memory of the input.
 #[derive(Debug)]
-pub(crate) struct Reader<'a> {
+pub(crate) struct Reader<'a, S: ?Sized = Bytes> {
     format: &'static str,
-    bytes: &'a Bytes,
+    bytes: &'a S,
     offset: usize,
 }
 
-impl<'a> Reader<'a> {
+impl<'a, S: AsRef<[u8]> + ?Sized> Reader<'a, S> {
     /// Starts at the first byte.
-    pub(crate) const fn new(format: &'static str, bytes: &'a Bytes) -> Self {
+    pub(crate) const fn new(format: &'static str, bytes: &'a S) -> Self {
         Self { format, bytes, offset: 0 }
     }
 
     /// Starts behind bytes that were read already; offsets still count from the first byte.
-    pub(crate) fn at(format: &'static str, bytes: &'a Bytes, offset: usize) -> Self {
-        Self { format, bytes, offset: offset.min(bytes.len()) }
+    pub(crate) fn at(format: &'static str, bytes: &'a S, offset: usize) -> Self {
+        Self { format, bytes, offset: offset.min(bytes.as_ref().len()) }
     }
 
     /// How many bytes are left.
     pub(crate) fn left(&self) -> usize {
-        self.bytes.len() - self.offset
+        self.as_slice().len()
     }
 
     /// Where the next field begins.
@@ -47,7 +47,7 @@ impl<'a> Reader<'a> {
         field: &'static str,
     ) -> Result<[u8; N], WireError> {
         let found = self.left();
-        match self.bytes[self.offset..].first_chunk::<N>() {
+        match self.as_slice().first_chunk::<N>() {
             Some(chunk) => {
                 self.offset += N;
                 Ok(*chunk)
@@ -129,13 +129,13 @@ impl<'a> Reader<'a> {
 
     /// All that is left, left where it is.
     pub(crate) fn as_slice(&self) -> &'a [u8] {
-        &self.bytes[self.offset..]
+        &self.bytes.as_ref()[self.offset..]
     }
 
     /// A variable-length number, as Go's `binary.Uvarint` reads it.
     pub(crate) fn uvarint(&mut self, field: &'static str) -> Result<u64, WireError> {
         let mut value = 0_u64;
-        for (position, byte) in self.bytes[self.offset..].iter().take(10).enumerate() {
+        for (position, byte) in self.as_slice().iter().take(10).enumerate() {
             let bits = u64::from(byte & 0x7f);
             // The tenth byte has room for the topmost bit alone.
             if position == 9 && *byte > 1 {
@@ -150,17 +150,15 @@ impl<'a> Reader<'a> {
         Err(self.error(field, Fault::Varint))
     }
 
-    /// The next `length` bytes, shared with the input.
-    pub(crate) fn slice(&mut self, field: &'static str, length: u64) -> Result<Bytes, WireError> {
-        let found = self.left();
-        match usize::try_from(length) {
-            Ok(length) if length <= found => {
-                let start = self.offset;
-                self.offset += length;
-                Ok(self.bytes.slice(start..self.offset))
-            }
-            _ => Err(self.error(field, Fault::Short { expected: length, found })),
-        }
+    /// The next `length` bytes, borrowed.
+    pub(crate) fn borrow(
+        &mut self,
+        field: &'static str,
+        length: u64,
+    ) -> Result<&'a [u8], WireError> {
+        let start = self.offset;
+        self.skip(field, length)?;
+        Ok(&self.bytes.as_ref()[start..self.offset])
     }
 
     /// Passes over the next `length` bytes.
@@ -175,18 +173,27 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// All that is left.
-    pub(crate) fn rest(&mut self) -> Bytes {
-        let start = self.offset;
-        self.offset = self.bytes.len();
-        self.bytes.slice(start..)
-    }
-
     /// That nothing is left.
     pub(crate) fn end(&self) -> Result<(), WireError> {
         match self.left() {
             0 => Ok(()),
             more => Err(self.error("end", Fault::Trailing(more))),
         }
+    }
+}
+
+impl Reader<'_> {
+    /// The next `length` bytes, shared with the input.
+    pub(crate) fn slice(&mut self, field: &'static str, length: u64) -> Result<Bytes, WireError> {
+        let start = self.offset;
+        self.skip(field, length)?;
+        Ok(self.bytes.slice(start..self.offset))
+    }
+
+    /// All that is left.
+    pub(crate) fn rest(&mut self) -> Bytes {
+        let start = self.offset;
+        self.offset = self.bytes.len();
+        self.bytes.slice(start..)
     }
 }

@@ -49,6 +49,101 @@ pub struct StreamMessage {
     pub unknown_flags: u64,
 }
 
+/// A message of a stream, as it lies in its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamMessageView<'a> {
+    /// As [`StreamMessage::subject`].
+    pub subject: &'a [u8],
+    /// As [`StreamMessage::reply`].
+    pub reply: &'a [u8],
+    /// As [`StreamMessage::header`].
+    pub header: &'a [u8],
+    /// As [`StreamMessage::payload`].
+    pub payload: &'a [u8],
+    /// As [`StreamMessage::sequence`].
+    pub sequence: Sequence,
+    /// As [`StreamMessage::timestamp`].
+    pub timestamp: i64,
+    /// As [`StreamMessage::sourced`].
+    pub sourced: bool,
+    /// As [`StreamMessage::unknown_flags`].
+    pub unknown_flags: u64,
+}
+
+impl<'a> StreamMessageView<'a> {
+    /// Looks at what follows an op byte of 4. Takes no memory, and shares none.
+    ///
+    /// # Errors
+    /// As [`StreamMessage::decode_body`].
+    pub fn decode_body(body: &'a [u8]) -> Result<Self, WireError> {
+        Self::read(body, 0)
+    }
+
+    /// Looks at what begins at `offset`.
+    fn read(bytes: &'a [u8], offset: usize) -> Result<Self, WireError> {
+        // What is well formed is read without a thought of errors, which are large; the rest is
+        // read again, to say what is wrong with it.
+        match bytes.get(offset..).and_then(Self::try_read) {
+            Some(view) => Ok(view),
+            None => Self::explain(bytes, offset),
+        }
+    }
+
+    fn try_read(bytes: &'a [u8]) -> Option<Self> {
+        let (sequence, bytes) = bytes.split_first_chunk()?;
+        let (timestamp, bytes) = bytes.split_first_chunk()?;
+        let (length, bytes) = bytes.split_first_chunk()?;
+        let (subject, bytes) = bytes.split_at_checked(u16::from_le_bytes(*length).into())?;
+        let (length, bytes) = bytes.split_first_chunk()?;
+        let (reply, bytes) = bytes.split_at_checked(u16::from_le_bytes(*length).into())?;
+        let (length, bytes) = bytes.split_first_chunk()?;
+        let (header, bytes) = bytes.split_at_checked(u16::from_le_bytes(*length).into())?;
+        let (length, bytes) = bytes.split_first_chunk()?;
+        let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+        let (payload, bytes) = bytes.split_at_checked(length)?;
+        // Flags that take more than a byte are not known yet.
+        let [flags @ 0..=0x7f] = *bytes else { return None };
+        Some(Self {
+            subject,
+            reply,
+            header,
+            payload,
+            sequence: Sequence::new(u64::from_le_bytes(*sequence)),
+            timestamp: i64::from_le_bytes(*timestamp),
+            sourced: u64::from(flags) & SOURCED != 0,
+            unknown_flags: u64::from(flags) & !SOURCED,
+        })
+    }
+
+    #[cold]
+    fn explain(bytes: &'a [u8], offset: usize) -> Result<Self, WireError> {
+        let mut reader = Reader::at(FORMAT, bytes, offset);
+        let sequence = Sequence::new(reader.u64("sequence")?);
+        // The wire has the bits of a signed number.
+        let timestamp = reader.u64("time")? as i64;
+        let length = reader.u16("subject length")?;
+        let subject = reader.borrow("subject", u64::from(length))?;
+        let length = reader.u16("reply length")?;
+        let reply = reader.borrow("reply", u64::from(length))?;
+        let length = reader.u16("header length")?;
+        let header = reader.borrow("header", u64::from(length))?;
+        let length = reader.u32("payload length")?;
+        let payload = reader.borrow("payload", u64::from(length))?;
+        let flags = if reader.left() > 0 { reader.uvarint("flags")? } else { 0 };
+        reader.end()?;
+        Ok(Self {
+            subject,
+            reply,
+            header,
+            payload,
+            sequence,
+            timestamp,
+            sourced: flags & SOURCED != 0,
+            unknown_flags: flags & !SOURCED,
+        })
+    }
+}
+
 impl StreamMessage {
     /// The place of a message that a catchup has no more: op 4 with neither subject nor time.
     pub fn skip(sequence: Sequence) -> Self {
@@ -80,7 +175,7 @@ impl StreamMessage {
     ) -> Result<Self, WireError> {
         let mut reader = Reader::at(FORMAT, message, offset);
         match Op::from_u8(reader.u8("op")?) {
-            Op::Message => Self::read(&mut reader),
+            Op::Message => Self::read(message, offset + 1),
             Op::CompressedMessage => {
                 // The op byte was read, so there is a byte at the offset.
                 let block = &message[offset + 1..];
@@ -96,7 +191,8 @@ impl StreamMessage {
         }
     }
 
-    /// Reads what follows an op byte of 4. Takes no memory.
+    /// Reads what follows an op byte of 4. Takes no memory; costs the count of owners of each
+    /// field that is not empty, which [`StreamMessageView`] spares those who only look.
     ///
     /// The flags may be missing, as from old servers; they are written when the message is
     /// encoded again. Bytes behind the flags are refused, which upstream overlooks.
@@ -104,32 +200,21 @@ impl StreamMessage {
     /// # Errors
     /// [`WireError`] if a field ends early, or bytes are left.
     pub fn decode_body(body: &Bytes) -> Result<Self, WireError> {
-        Self::read(&mut Reader::new(FORMAT, body))
+        Self::read(body, 0)
     }
 
-    fn read(reader: &mut Reader<'_>) -> Result<Self, WireError> {
-        let sequence = Sequence::new(reader.u64("sequence")?);
-        // The wire has the bits of a signed number.
-        let timestamp = reader.u64("time")? as i64;
-        let length = reader.u16("subject length")?;
-        let subject = reader.slice("subject", u64::from(length))?;
-        let length = reader.u16("reply length")?;
-        let reply = reader.slice("reply", u64::from(length))?;
-        let length = reader.u16("header length")?;
-        let header = reader.slice("header", u64::from(length))?;
-        let length = reader.u32("payload length")?;
-        let payload = reader.slice("payload", u64::from(length))?;
-        let flags = if reader.left() > 0 { reader.uvarint("flags")? } else { 0 };
-        reader.end()?;
+    fn read(body: &Bytes, offset: usize) -> Result<Self, WireError> {
+        let view = StreamMessageView::read(body, offset)?;
+        let share = |field: &[u8]| body.slice_ref(field);
         Ok(Self {
-            subject,
-            reply,
-            header,
-            payload,
-            sequence,
-            timestamp,
-            sourced: flags & SOURCED != 0,
-            unknown_flags: flags & !SOURCED,
+            subject: share(view.subject),
+            reply: share(view.reply),
+            header: share(view.header),
+            payload: share(view.payload),
+            sequence: view.sequence,
+            timestamp: view.timestamp,
+            sourced: view.sourced,
+            unknown_flags: view.unknown_flags,
         })
     }
 
