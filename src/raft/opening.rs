@@ -87,6 +87,10 @@ impl Raft {
             opening.load = Some(context.out.load(self.group, first, last, context.limits.load));
             self.state = State::Opening(opening);
         } else {
+            if covered != Position::default() {
+                // Where an empty log goes on is not told: a crash may have come before its reset.
+                self.log.reset(covered, context.out);
+            }
             self.state = State::Opening(opening);
             self.opened(context);
         }
