@@ -62,3 +62,24 @@ fn plain_groups_keep_every_rule() {
         ],
     );
 }
+
+#[test]
+fn streams_keep_every_rule() {
+    let options = Options { seconds: 30, ..Options::default() };
+    let coverage = play("streams_keep_every_rule", &options);
+    assert_covers(
+        &coverage,
+        &[
+            "crashes",
+            "elections won",
+            "store writes lost",
+            "compactions",
+            "snapshots installed",
+            "publishes acknowledged",
+            "publishes acknowledged as duplicates",
+            "deletes acknowledged",
+            "purges acknowledged",
+            "reads",
+        ],
+    );
+}

@@ -79,7 +79,8 @@ pub enum Relief {
     Links,
     /// A process goes on.
     Resume(Machine),
-    /// A disk is as quick as before, and reads what it is asked.
+    /// A disk is as quick as before, and reads what it is asked; the process is started anew if
+    /// it stood aside.
     Disk(Machine),
     /// A disk has space again, and the process is started anew if it was told of the lack.
     Space(Machine),
@@ -238,6 +239,14 @@ impl Cluster {
         self.relieve_after(lasts, relief);
     }
 
+    /// A process that stood aside because of its disk is started again.
+    fn repair(&mut self, machine: Machine) {
+        if self.is_up(machine) && (self.disk(machine).has_failed() || self.stands_aside(machine)) {
+            self.crash(machine);
+            self.restart_after(machine, Duration::from_millis(100));
+        }
+    }
+
     /// Ends a fault.
     pub(crate) fn relieve(&mut self, relief: Relief) {
         match relief {
@@ -247,14 +256,12 @@ impl Cluster {
                 let disk = self.disk_mut(machine);
                 disk.slowness = 1;
                 disk.conditions.read_failures = 0;
+                self.repair(machine);
             }
             Relief::Space(machine) => {
                 let disk = self.disk_mut(machine);
                 (disk.full, disk.fail_next_write) = (false, false);
-                if disk.has_failed() && self.is_up(machine) {
-                    self.crash(machine);
-                    self.restart_after(machine, Duration::from_millis(100));
-                }
+                self.repair(machine);
             }
             Relief::Weather => {
                 let names_senders = self.network_mut().conditions.names_senders;

@@ -34,7 +34,9 @@ pub struct Purge {
 pub struct History {
     publications: Vec<Publication>,
     by_id: BTreeMap<Bytes, usize>,
-    acknowledged: BTreeMap<usize, Sequence>,
+    /// The sequences that each message was acknowledged with: more than one if it was published
+    /// anew after it had been removed.
+    acknowledged: BTreeMap<usize, BTreeSet<Sequence>>,
     by_sequence: BTreeMap<Sequence, usize>,
     /// Deletes that were asked for, and whether they were acknowledged.
     deletes: BTreeMap<Sequence, bool>,
@@ -82,30 +84,42 @@ impl History {
             let id = self.publications.get(number).map_or(&b"?"[..], |message| &message.id[..]);
             id.escape_ascii().to_string()
         };
-        if let Some(before) = self.acknowledged.get(&number) {
-            if *before == sequence {
-                return Ok(false);
-            }
-            let id = name(number);
-            return Err(format!("{id} was acknowledged as {before}, and now as {sequence}"));
-        }
-        if let Some(other) = self.by_sequence.get(&sequence) {
+        if let Some(other) = self.by_sequence.get(&sequence).filter(|other| **other != number) {
             let (id, other) = (name(number), name(*other));
             return Err(format!("{id} is acknowledged as {sequence}, which is {other}"));
         }
-        self.acknowledged.insert(number, sequence);
+        let before = self.acknowledged.entry(number).or_default();
+        if before.contains(&sequence) {
+            return Ok(false);
+        }
+        let first = before.is_empty();
+        let all: Vec<_> = before.iter().copied().chain([sequence]).collect();
+        let mut kept = all.into_iter().filter(|sequence| !self.is_gone(number, *sequence));
+        if let (Some(one), Some(two)) = (kept.next(), kept.next()) {
+            let id = name(number);
+            return Err(format!("{id} is acknowledged as {one} and as {two}"));
+        }
+        self.acknowledged.entry(number).or_default().insert(sequence);
         self.by_sequence.insert(sequence, number);
-        Ok(true)
+        Ok(first)
+    }
+
+    /// Whether somebody asked to remove a message of this number.
+    fn is_gone(&self, number: usize, sequence: Sequence) -> bool {
+        let publication = self.publications.get(number);
+        publication.is_some_and(|message| self.may_be_gone(sequence, &message.subject))
     }
 
     /// Every acknowledged message: its number and its sequence.
     pub fn acknowledged(&self) -> impl Iterator<Item = (usize, Sequence)> {
-        self.acknowledged.iter().map(|(number, sequence)| (*number, *sequence))
+        self.by_sequence.iter().map(|(sequence, number)| (*number, *sequence))
     }
 
-    /// The sequence of a message, if it was acknowledged.
-    pub fn sequence_of(&self, number: usize) -> Option<Sequence> {
-        self.acknowledged.get(&number).copied()
+    /// Whether a message may be found at a sequence, after what was acknowledged.
+    pub fn may_be_at(&self, number: usize, sequence: Sequence) -> bool {
+        self.acknowledged.get(&number).is_none_or(|known| {
+            known.contains(&sequence) || known.iter().all(|known| self.is_gone(number, *known))
+        })
     }
 
     /// How many messages are acknowledged.
@@ -189,8 +203,13 @@ mod tests {
         let mut history = history();
         assert_eq!(history.acknowledge(0, Sequence::new(1)), Ok(true));
         assert_eq!(history.acknowledge(0, Sequence::new(1)), Ok(false));
-        assert!(history.acknowledge(0, Sequence::new(2)).unwrap_err().contains("and now as 2"));
+        assert!(history.acknowledge(0, Sequence::new(2)).unwrap_err().contains("as 1 and as 2"));
         assert!(history.acknowledge(1, Sequence::new(1)).unwrap_err().contains("which is a"));
+        assert!(!history.may_be_at(0, Sequence::new(2)) && history.may_be_at(1, Sequence::new(2)));
+        // What was removed may be published anew: its id is forgotten with it.
+        history.ask_delete(Sequence::new(1));
+        assert!(history.may_be_at(0, Sequence::new(2)));
+        assert_eq!(history.acknowledge(0, Sequence::new(2)), Ok(false));
     }
 
     #[test]

@@ -22,8 +22,6 @@ pub struct Process {
     pub peer: PeerId,
     /// What the machine's clock shows.
     pub clock: Clock,
-    /// How often it was started.
-    pub incarnation: u32,
     /// The node, while it runs.
     pub node: Option<Node>,
     /// Whether it runs, but gets nothing done.
@@ -71,7 +69,6 @@ impl Process {
         Self {
             peer: PeerId::from_name(&machine.to_string()),
             clock,
-            incarnation: 0,
             node: None,
             paused: false,
             held: VecDeque::new(),

@@ -72,7 +72,7 @@ impl Store {
             return Some(format!("marks {} as the first of {}", mark.first, mark.last));
         }
         let old = self.mark.filter(|_| *change != StoreChange::Clear)?;
-        if mark.applied < old.applied {
+        if (mark.applied, mark.entries) < (old.applied, old.entries) {
             return Some(format!("moves applied back from {} to {}", old.applied, mark.applied));
         }
         if mark.last < old.last {

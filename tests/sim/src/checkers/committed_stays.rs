@@ -2,6 +2,7 @@
 //! a snapshot covers it.
 
 use jetwake::command::{Command, LogChange};
+use jetwake::event::StoreMark;
 use jetwake::ids::{GroupId, Index};
 
 use super::{Checker, Scene, Seen};
@@ -20,7 +21,7 @@ impl Checker for CommittedStays {
     fn see(&mut self, machine: Machine, seen: &Seen<'_>, scene: &Scene<'_>) -> Result<(), String> {
         match seen {
             Seen::Commanded(Command::Store { group, mark, .. }) => {
-                applies(machine, *group, mark.applied, scene)
+                applies(machine, *group, touched(mark), scene)
             }
             Seen::Commanded(Command::Apply { group, index, .. }) => {
                 applies(machine, *group, *index, scene)
@@ -33,6 +34,11 @@ impl Checker for CommittedStays {
             _ => Ok(()),
         }
     }
+}
+
+/// The last record of which anything is applied.
+pub(crate) fn touched(mark: &StoreMark) -> Index {
+    if mark.entries > 0 { mark.applied.next() } else { mark.applied }
 }
 
 fn applies(

@@ -17,7 +17,7 @@ use crate::network::Machine;
 
 pub mod acked_kept;
 mod applied_alike;
-mod committed_stays;
+pub(crate) mod committed_stays;
 mod durability_order;
 mod leader_complete;
 mod leader_only_appends;
@@ -80,7 +80,7 @@ pub struct Scene<'a> {
     pub peers: &'a [PeerId],
     /// Each machine's disk.
     pub disks: &'a [Disk],
-    /// Each machine's count of starts.
+    /// Each machine's count of starts and crashes.
     pub incarnations: &'a [u32],
     /// What is durable where.
     pub ledger: &'a Ledger,

@@ -205,8 +205,7 @@ fn look_at_messages(
         let whole = publication.payload == message.payload
             && publication.subject == message.subject
             && publication.header == message.header;
-        let acknowledged = history.sequence_of(number).unwrap_or(sequence);
-        if !whole || acknowledged != sequence {
+        if !whole || !history.may_be_at(number, sequence) {
             let id = publication.id.escape_ascii();
             return Err(format!("a read gives {id} as {sequence}, changed or moved"));
         }

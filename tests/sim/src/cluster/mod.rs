@@ -14,7 +14,7 @@ use std::fmt;
 
 use jetwake::command::{Answer, Command};
 use jetwake::event::{Event, Request};
-use jetwake::ids::{GroupId, RequestId};
+use jetwake::ids::{GroupId, PeerId, RequestId};
 use jetwake::time::{Duration, Time};
 
 use crate::agenda::Agenda;
@@ -33,6 +33,8 @@ use crate::setup::{EPOCH, Setup};
 use crate::story::{Detail, Story};
 use crate::trace::TraceDigest;
 
+/// How often somebody who waits for something looks whether it is so.
+const GLANCE: Duration = Duration::from_millis(1);
 /// How many lines of a story are kept.
 const STORY_LINES: usize = 3_000;
 
@@ -45,6 +47,8 @@ pub struct Cluster {
     dice: Dice,
     agenda: Agenda<Due>,
     processes: Vec<Process>,
+    peers: Vec<PeerId>,
+    incarnations: Vec<u32>,
     disks: Vec<Disk>,
     network: Network,
     clients: Vec<Client>,
@@ -107,7 +111,7 @@ impl Cluster {
             ledger.add_group(id, machines, machines);
             inboxes.add_group(id, setup.group_name(group).as_str());
         }
-        let processes = (0..machines)
+        let processes: Vec<_> = (0..machines)
             .map(|at| Process::new(Machine(at), machines, clock(&setup, &mut dice)))
             .collect();
         let disks = (0..machines).map(|_| Disk::new(setup.disk.clone(), dice.fork())).collect();
@@ -116,6 +120,8 @@ impl Cluster {
             seed,
             now: Time::ZERO,
             agenda: Agenda::default(),
+            peers: processes.iter().map(|process| process.peer).collect(),
+            incarnations: vec![0; machines],
             processes,
             disks,
             network,
@@ -257,12 +263,12 @@ impl Cluster {
         match due {
             Due::Arrival(envelope) => self.arrive(envelope),
             Due::Disk { machine, incarnation, work } => {
-                if self.processes[machine.0].incarnation == incarnation {
+                if self.incarnations[machine.0] == incarnation {
                     self.disk_done(machine, work);
                 }
             }
             Due::Event { machine, incarnation, event } => {
-                if self.processes[machine.0].incarnation == incarnation {
+                if self.incarnations[machine.0] == incarnation {
                     self.deliver(machine, event);
                 }
             }
@@ -300,7 +306,7 @@ impl Cluster {
     }
 
     fn disk_done(&mut self, machine: Machine, work: DiskWork) {
-        let incarnation = self.processes[machine.0].incarnation;
+        let incarnation = self.incarnations[machine.0];
         let done = self.disks[machine.0].done(self.now, work);
         for (group, change) in &done.durable {
             self.became_durable(machine, *group, change);
@@ -310,7 +316,7 @@ impl Cluster {
         }
         for event in done.events {
             // A crash between two of them ends the process that they are for.
-            if self.processes[machine.0].incarnation == incarnation {
+            if self.incarnations[machine.0] == incarnation {
                 self.deliver(machine, event);
             }
         }
@@ -368,12 +374,10 @@ impl Cluster {
 
     /// Lets every checker look.
     fn look(&mut self, machine: Machine, seen: &Seen<'_>) {
-        let incarnations: Vec<_> = self.processes.iter().map(|p| p.incarnation).collect();
-        let peers: Vec<_> = self.processes.iter().map(|process| process.peer).collect();
         let scene = Scene {
-            peers: &peers,
+            peers: &self.peers,
             disks: &self.disks,
-            incarnations: &incarnations,
+            incarnations: &self.incarnations,
             ledger: &self.ledger,
             inboxes: &self.inboxes,
         };

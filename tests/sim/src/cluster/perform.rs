@@ -7,7 +7,7 @@ use jetwake::subject::Subject;
 use jetwake::time::Duration;
 
 use super::{Asker, Cluster, Due, unknown};
-use crate::checkers::Seen;
+use crate::checkers::{Seen, committed_stays::touched};
 use crate::client::{Told, told};
 use crate::disk::DiskWork;
 use crate::network::{Envelope, Machine, is_literal};
@@ -45,7 +45,7 @@ impl Cluster {
                 self.try_disk(machine, work);
             }
             Command::Store { id, group, change, mark } => {
-                self.applies(machine, group, mark.applied);
+                self.applies(machine, group, touched(&mark));
                 let work = self.disks[machine.0].take(now, id, group, change, mark);
                 self.try_disk(machine, work);
             }
@@ -97,7 +97,7 @@ impl Cluster {
     }
 
     fn disk_works(&mut self, machine: Machine, (at, work): (jetwake::time::Time, DiskWork)) {
-        let incarnation = self.processes[machine.0].incarnation;
+        let incarnation = self.incarnations[machine.0];
         self.agenda.put(at, Due::Disk { machine, incarnation, work });
     }
 
@@ -110,6 +110,8 @@ impl Cluster {
             return self.violate(CONTRACT, what);
         }
         self.inboxes.learn(from, &envelope.subject, envelope.reply.as_ref());
+        let syncs = envelope.subject.as_bytes().starts_with(b"$JSC.SYNC.");
+        self.coverage.add("syncs asked for", u64::from(syncs));
         for to in self.targets(from, to, &envelope.subject) {
             if to == from {
                 let what = format!("{from} sends {} to itself", envelope.subject);
@@ -141,7 +143,7 @@ impl Cluster {
     }
 
     fn answer(&mut self, machine: Machine, id: RequestId, answer: jetwake::command::Answer) {
-        let incarnation = self.processes[machine.0].incarnation;
+        let incarnation = self.incarnations[machine.0];
         let Some(pending) = self.requests.remove(&id) else {
             let what = format!("{machine} answers request {id}, which waits for nothing");
             return self.violate(CONTRACT, what);
@@ -194,7 +196,7 @@ impl Cluster {
         self.keep_contract(machine, applied);
         let through = self.processes[machine.0].machines.entry(group).or_default().applied();
         let at = self.now + self.dice.duration(&(Duration::ZERO..self.setup.applying));
-        let incarnation = self.processes[machine.0].incarnation;
+        let incarnation = self.incarnations[machine.0];
         let event = Event::Applied { group, through };
         self.agenda.put(at, Due::Event { machine, incarnation, event });
     }

@@ -8,7 +8,7 @@ use jetwake::ids::{ByteCount, GroupId, Sequence};
 use jetwake::time::Duration;
 use serde_json::Value;
 
-use super::Cluster;
+use super::{Cluster, GLANCE};
 use crate::checkers::acked_kept::{self, Contents};
 use crate::checkers::no_duplicates;
 use crate::checkers::replicas_identical::{self, Replica};
@@ -48,7 +48,8 @@ impl Cluster {
         }
     }
 
-    fn stands_aside(&self, machine: Machine) -> bool {
+    /// Whether a machine's node takes no part in one of its groups.
+    pub fn stands_aside(&self, machine: Machine) -> bool {
         let Some(node) = &self.processes[machine.0].node else { return false };
         self.groups().any(|group| node.status(group).is_some_and(|status| status.aside.is_some()))
     }
@@ -88,8 +89,8 @@ impl Cluster {
 
     fn rest(&mut self, what: &str, patience: Duration, so: impl Fn(&Self) -> bool) {
         let (from, until) = (self.now, self.now + patience);
-        while self.violations.is_empty() && !so(self) {
-            if !self.step(until) && !so(self) {
+        while !so(self) && self.advance(until.min(self.now + GLANCE)) {
+            if self.now >= until && !so(self) {
                 let stand = self.describe_stand();
                 let text = format!("waited from {from} until {until}, but not: {what}\n{stand}");
                 self.violate(PROGRESS, text);
