@@ -1,0 +1,262 @@
+//! What a replicated stream does when machines, links and disks fail: every acknowledged message is
+//! held against the client's own record, and the replicas against each other.
+
+use jetwake::event::Request;
+use jetwake::ids::{ByteCount, GroupId, Sequence};
+use jetwake::time::Duration;
+use jetwake_sim::client::{Told, told};
+use jetwake_sim::process::Doom;
+use jetwake_sim::workload::quick_timers;
+use jetwake_sim::{ClientPlan, Cluster, Machine, Setup};
+
+const GROUP: GroupId = GroupId(0);
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn setup() -> Setup {
+    Setup { timers: quick_timers(), ..Setup::stream(3) }
+}
+
+fn busy_cluster(seed: u64, setup: Setup) -> Cluster {
+    let mut cluster = Cluster::new(seed, setup);
+    cluster.wait_for_leader(GROUP);
+    cluster.add_client(ClientPlan {
+        interval: Duration::from_millis(5),
+        deletes: 10_000,
+        reads: 20_000,
+        ..ClientPlan::default()
+    });
+    cluster.run_for(seconds(1));
+    cluster
+}
+
+fn acknowledged(cluster: &Cluster) -> usize {
+    cluster.history(GROUP).acknowledged_count()
+}
+
+/// Asks, until somebody leads who takes it.
+fn have_done(cluster: &mut Cluster, request: &Request) {
+    for _ in 0..10 {
+        let leader = cluster.wait_for_leader(GROUP);
+        let answer = cluster.call(leader, GROUP, request.clone(), seconds(5));
+        match answer.as_ref().map(told) {
+            Some(Told::Done) => return,
+            _ => cluster.run_for(Duration::from_millis(500)),
+        }
+    }
+    panic!("{request:?} was never done");
+}
+
+/// Kills a follower, lets the others go on without it until their logs can no longer help it, and
+/// starts it again.
+fn leave_behind(cluster: &mut Cluster) -> Machine {
+    let follower = cluster.followers(GROUP)[0];
+    cluster.crash(follower);
+    cluster.run_for(seconds(3));
+    for machine in cluster.followers(GROUP).into_iter().chain(cluster.leader(GROUP)) {
+        cluster.snapshot(machine, GROUP);
+    }
+    cluster.run_for(seconds(1));
+    assert!(cluster.coverage().get("compactions") >= 2, "{}", cluster.coverage());
+    cluster.restart(follower);
+    follower
+}
+
+#[test]
+fn a_follower_behind_a_compacted_log_catches_up_by_snapshot_and_catchup() {
+    let mut cluster = busy_cluster(1, setup());
+    let follower = leave_behind(&mut cluster);
+    // Publishing goes on meanwhile.
+    cluster.run_for(seconds(2));
+    assert_eq!(cluster.coverage().get("snapshots installed"), 1);
+    assert!(cluster.coverage().get("syncs asked for") >= 1, "{}", cluster.coverage());
+    assert!(cluster.is_up(follower));
+    cluster.settle_soundly();
+}
+
+#[test]
+fn deletes_and_a_purge_that_a_follower_missed_reach_it_by_the_catchup() {
+    let mut cluster = busy_cluster(2, setup());
+    let follower = cluster.followers(GROUP)[0];
+    cluster.crash(follower);
+    cluster.run_for(seconds(1));
+    let before = Sequence::new(50);
+    have_done(
+        &mut cluster,
+        &Request::Purge { filter: "s.3".into(), before: Sequence::ZERO, keep: 0 },
+    );
+    have_done(&mut cluster, &Request::Purge { filter: "".into(), before, keep: 0 });
+    for machine in cluster.followers(GROUP).into_iter().chain(cluster.leader(GROUP)) {
+        cluster.snapshot(machine, GROUP);
+    }
+    cluster.run_for(seconds(1));
+    // The history knows nothing of these two purges: only the replicas are compared.
+    cluster.restart(follower);
+    cluster.run_for(seconds(2));
+    cluster.stop_clients();
+    cluster.run_for(seconds(5));
+    let states: Vec<_> = cluster
+        .machines()
+        .into_iter()
+        .map(|machine| {
+            let contents = cluster.read_all(machine, GROUP).unwrap();
+            assert!(contents.keys().all(|sequence| *sequence >= before));
+            (contents, cluster.read_state(machine, GROUP).unwrap())
+        })
+        .collect();
+    assert_eq!(states[0], states[1]);
+    assert_eq!(states[0], states[2]);
+    assert_eq!(cluster.coverage().get("snapshots installed"), 1);
+}
+
+#[test]
+fn a_follower_that_dies_in_the_middle_of_a_catchup_begins_again() {
+    let mut setup = setup();
+    // Small steps, so that a crash falls into the middle.
+    setup.limits.stream_catchup_messages = 4;
+    setup.limits.read_messages = 4;
+    for commands in (0..200).step_by(20) {
+        let mut cluster = busy_cluster(300 + u64::from(commands), setup.clone());
+        let follower = leave_behind(&mut cluster);
+        let doom = Doom { commands, downtime: Some(Duration::from_millis(300)) };
+        cluster.crash_after(follower, doom);
+        cluster.run_for(seconds(2));
+        cluster.settle_soundly();
+        assert!(cluster.coverage().get("crashes") >= 2);
+    }
+}
+
+#[test]
+fn a_leader_that_dies_in_the_middle_of_serving_a_catchup_is_replaced() {
+    let mut setup = setup();
+    setup.limits.stream_catchup_messages = 4;
+    setup.limits.read_messages = 4;
+    for commands in (0..200).step_by(20) {
+        let mut cluster = busy_cluster(600 + u64::from(commands), setup.clone());
+        leave_behind(&mut cluster);
+        let leader = cluster.wait_for_leader(GROUP);
+        cluster.crash_after(leader, Doom { commands, downtime: Some(seconds(3)) });
+        cluster.run_for(seconds(4));
+        cluster.settle_soundly();
+    }
+}
+
+#[test]
+fn a_leader_killed_while_publishing_keeps_each_message_once() {
+    for seed in 0..5 {
+        let mut cluster = busy_cluster(20 + seed, setup());
+        // A second client repeats what it was told is stored.
+        cluster.add_client(ClientPlan {
+            interval: Duration::from_millis(7),
+            repeats: 500_000,
+            losses: 50_000,
+            ..ClientPlan::default()
+        });
+        for _ in 0..4 {
+            let leader = cluster.wait_for_leader(GROUP);
+            cluster.crash(leader);
+            cluster.run_for(seconds(3));
+            cluster.restart(leader);
+            cluster.run_for(seconds(1));
+        }
+        assert!(cluster.coverage().get("publishes acknowledged as duplicates") > 50);
+        cluster.settle_soundly();
+    }
+}
+
+#[test]
+fn all_lose_power_at_once_and_every_acknowledged_message_is_there() {
+    for seed in 0..5 {
+        let mut cluster = busy_cluster(40 + seed, setup());
+        for _ in 0..3 {
+            cluster.run_for(seconds(2));
+            cluster.machines().into_iter().for_each(|machine| cluster.crash(machine));
+            cluster.run_for(Duration::from_millis(500));
+            cluster.machines().into_iter().for_each(|machine| cluster.restart(machine));
+        }
+        cluster.settle_soundly();
+        assert!(acknowledged(&cluster) > 100);
+        assert!(cluster.coverage().get("store writes lost") > 0);
+    }
+}
+
+#[test]
+fn a_republished_message_is_acknowledged_with_its_first_sequence_by_the_next_leader() {
+    let mut cluster = Cluster::new(60, setup());
+    let leader = cluster.wait_for_leader(GROUP);
+    // A new leader takes requests when it has applied what it inherited.
+    cluster.run_for(seconds(1));
+    let publish = Request::Publish {
+        subject: "s.1".into(),
+        header: "NATS/1.0\r\nNats-Msg-Id: once\r\n\r\n".into(),
+        payload: "body".into(),
+    };
+    let answer = cluster.call(leader, GROUP, publish.clone(), seconds(5)).expect("an answer");
+    let sequence = Sequence::new(1);
+    assert_eq!(told(&answer), Told::Acknowledged { sequence, duplicate: false });
+    cluster.crash(leader);
+    let next = cluster.wait_for_leader(GROUP);
+    cluster.run_for(seconds(1));
+    let answer = cluster.call(next, GROUP, publish, seconds(5)).expect("an answer");
+    assert_eq!(told(&answer), Told::Acknowledged { sequence, duplicate: true });
+}
+
+#[test]
+fn a_new_member_with_an_empty_disk_gets_everything() {
+    let mut cluster = Cluster::new(61, setup());
+    cluster.wait_for_leader(GROUP);
+    let late = cluster.followers(GROUP)[0];
+    cluster.isolate(late);
+    cluster.add_client(ClientPlan { interval: Duration::from_millis(2), ..ClientPlan::default() });
+    cluster.run_for(seconds(4));
+    for machine in cluster.machines().into_iter().filter(|machine| *machine != late) {
+        cluster.snapshot(machine, GROUP);
+    }
+    cluster.run_for(seconds(1));
+    cluster.mend();
+    cluster.run_for(seconds(3));
+    assert_eq!(cluster.coverage().get("snapshots installed"), 1);
+    cluster.settle_soundly();
+}
+
+#[test]
+fn a_catchup_with_a_tiny_budget_ends() {
+    let mut setup = setup();
+    setup.limits.stream_catchups_in_flight = ByteCount::new(1);
+    setup.limits.store_in_flight = ByteCount::new(1);
+    setup.limits.load = ByteCount::new(1);
+    let mut cluster = busy_cluster(62, setup);
+    leave_behind(&mut cluster);
+    cluster.run_for(seconds(4));
+    cluster.settle_soundly();
+    assert_eq!(cluster.coverage().get("snapshots installed"), 1);
+}
+
+#[test]
+fn a_failed_write_of_the_leader_costs_no_acknowledged_message() {
+    let mut cluster = busy_cluster(63, setup());
+    for _ in 0..3 {
+        let leader = cluster.wait_for_leader(GROUP);
+        cluster.disk_mut(leader).fail_next_write = true;
+        cluster.run_for(seconds(3));
+        assert!(cluster.stands_aside(leader));
+        cluster.crash(leader);
+        cluster.restart(leader);
+        cluster.run_for(seconds(1));
+    }
+    cluster.settle_soundly();
+}
+
+#[test]
+fn a_transfer_under_load_costs_no_acknowledged_message() {
+    let mut cluster = busy_cluster(64, setup());
+    for _ in 0..10 {
+        let heir = cluster.followers(GROUP)[0];
+        cluster.step_down(GROUP, Some(heir));
+        cluster.run_for(seconds(1));
+    }
+    assert!(cluster.coverage().get("elections won") > 5);
+    cluster.settle_soundly();
+}
