@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
@@ -70,15 +71,16 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 
 fn messages(sending: Security, receiving: Security, size: usize, many: u64) -> Duration {
     let (tell, address) = sync_channel(1);
+    let received = Arc::new(AtomicU64::new(0));
+    let count_received = Arc::clone(&received);
     let receiver = std::thread::spawn(move || {
         block_on(async {
             let settings = settings("n2", receiving, &[("n1", "127.0.0.1:1")]);
             let (transport, mut inbound) = Transport::start(settings).await.expect("a free port");
             tell.send(transport.address().to_string()).expect("the sender waits");
-            let mut left = many;
-            while left > 0 {
+            while count_received.load(Ordering::Relaxed) < many {
                 if let Some(Inbound::Messages { messages, .. }) = inbound.recv().await {
-                    left -= messages.len() as u64;
+                    count_received.fetch_add(messages.len() as u64, Ordering::Relaxed);
                 }
             }
         });
@@ -92,14 +94,14 @@ fn messages(sending: Security, receiving: Security, size: usize, many: u64) -> D
         let (subject, payload) = (Subject::from_static("$NRG.AE.S-R3F-abcdefgh"), vec![7; size]);
         let clock = Clock::start();
         let started = clock.now();
-        let sent = transport.counters();
         for count in 0..many {
             transport.send(&to, &subject, Some(&subject), &payload);
             // The loop ends a turn after some messages, and the core keeps its windows.
             if count % (1 + 256 * 1024 / size as u64) == 0 {
                 tokio::task::yield_now().await;
-                while (count * size as u64).saturating_sub(sent.bytes_sent.get()) > 4 << 20 {
-                    tokio::task::yield_now().await;
+                while (count - received.load(Ordering::Relaxed).min(count)) * size as u64 > 4 << 20
+                {
+                    tokio::time::sleep(Duration::from_micros(100)).await;
                 }
             }
         }

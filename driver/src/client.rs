@@ -26,7 +26,9 @@ use tokio::time::{sleep, timeout};
 use crate::transport::body::{Answered, Asked, Hello, Role, decode_answers, decode_one};
 use crate::transport::frame::{FrameError, Kind};
 use crate::transport::tls::Security;
-use crate::transport::{Connection, ConnectionError, Dialed, FrameReader, NotTaken, Outbox, dial};
+use crate::transport::{
+    Connection, ConnectionError, Dialed, FrameReader, Lane, NotTaken, Outbox, dial,
+};
 
 /// Bytes of the largest answer that a client takes.
 const LARGEST_ANSWER: u64 = 64 * 1024 * 1024;
@@ -261,7 +263,7 @@ impl Client {
     /// connection is gone.
     pub fn submit(&mut self, id: u64, stream: &str, request: &Request) -> Result<(), ClientError> {
         self.outbox
-            .push(Kind::Requests, &Asked { id, stream, request })
+            .push(Lane::Live, Kind::Requests, &Asked { id, stream, request })
             .map_err(|why| ClientError::NotSent { node: self.node.clone(), why })
     }
 

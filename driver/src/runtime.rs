@@ -9,11 +9,12 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use jetwake::command::{Answer, Command, Report};
 use jetwake::config::GroupKind;
-use jetwake::event::{Event, Opened};
+use jetwake::event::{Event, Opened, Request};
 use jetwake::ids::{GroupId, PeerId, RequestId};
 use jetwake::node::Node;
 use jetwake::time::Time;
@@ -29,6 +30,11 @@ use crate::transport::{ClientLink, ClientRequest, Inbound, Interest, Transport};
 const BATCHES_A_TURN: usize = 16;
 /// Events from the disk that one turn takes.
 const DISK_EVENTS_A_TURN: usize = 1024;
+
+/// How long a node that stops waits for its last messages to leave.
+const LAST_WORDS: Duration = Duration::from_millis(250);
+/// The number of requests that nobody awaits the answer to.
+const OWN_REQUEST: RequestId = RequestId::MAX;
 
 /// Performs the commands that concern the disk, and sends what comes of them as events.
 pub trait Storage {
@@ -153,8 +159,21 @@ impl<S: Storage> Runtime<S> {
             // Sockets get their turn, and gather what the next one takes.
             tokio::task::yield_now().await;
         }
+        self.hand_over().await;
         tracing::info!("stopped: {}", self.transport.counters());
         Ok(())
+    }
+
+    /// Gives up all leadership, so that the others need not wait for this node's silence.
+    async fn hand_over(&mut self) {
+        let now = self.clock.now();
+        for group in (0..).map(GroupId).take(self.names.groups.len()) {
+            let request = Request::StepDown { to: None };
+            self.handle(now, Event::Request { id: OWN_REQUEST, group, request });
+        }
+        self.perform();
+        // Peers that do not read must not keep it from stopping.
+        let _ = tokio::time::timeout(LAST_WORDS, self.transport.flushed()).await;
     }
 
     fn turn(&mut self, events: &mut Vec<Event>, batches: &mut Vec<Inbound>) {
@@ -276,7 +295,7 @@ impl OpenRequests {
         if self.slots.get(slot).is_some_and(|open| open.number == number) {
             let open = self.slots.remove(slot);
             open.client.answer(open.id, open.weight, answer);
-        } else {
+        } else if number != OWN_REQUEST {
             tracing::error!("request {number} was answered twice, or never asked");
         }
     }

@@ -2,7 +2,9 @@
 //!
 //! Every message is kept until it is acknowledged. When the leader is lost, or says that it leads
 //! no more, all that are kept are sent again to the next one, in their order. A message that has
-//! a `Nats-Msg-Id` is stored once all the same; one that has none may be stored twice then.
+//! a `Nats-Msg-Id` is stored once all the same; one that has none may be stored twice then. The
+//! stream has the messages in their order unless a leader is lost: what the lost one still stored
+//! may have left gaps, which its heir fills later.
 
 use std::collections::VecDeque;
 use std::time::Duration;

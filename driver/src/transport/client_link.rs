@@ -16,7 +16,7 @@ use super::body::{Answered, Asked, decode_requests};
 use super::connection::{ConnectionError, FrameReader};
 use super::counters::Counters;
 use super::frame::{FrameError, Kind};
-use super::outbox::{NotTaken, Outbox};
+use super::outbox::{Lane, NotTaken, Outbox};
 use super::{Bounds, Inbound};
 
 /// A client that is, or was, connected.
@@ -66,11 +66,11 @@ impl ClientLink {
 
     /// Sends the answer to a request of this weight; it goes nowhere if the client is gone.
     pub fn answer(&self, id: u64, weight: usize, answer: &Answer) {
-        let sent = self.outbox.push(Kind::Answers, &Answered { id, answer });
+        let sent = self.outbox.push(Lane::Live, Kind::Answers, &Answered { id, answer });
         if sent == Err(NotTaken::TooLarge) {
             let answer = &Answer::Json(Bytes::from_static(TOO_LARGE));
             // A client that does not even take this much has asked for silence.
-            let _ = self.outbox.push(Kind::Answers, &Answered { id, answer });
+            let _ = self.outbox.push(Lane::Live, Kind::Answers, &Answered { id, answer });
         }
         self.change(|open| {
             open.count = open.count.saturating_sub(1);

@@ -77,9 +77,14 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         if self.buffer.capacity() - self.buffer.len() < READ_LEAST {
             self.buffer.reserve(READ_BLOCK);
         }
-        match self.reader.read_buf(&mut self.buffer).await? {
-            0 => Err(ConnectionError::Closed),
-            length => Ok(length),
+        match self.reader.read_buf(&mut self.buffer).await {
+            Ok(0) => Err(ConnectionError::Closed),
+            Ok(length) => Ok(length),
+            // TLS says so when it was not told of the end. A frame tells by itself if it is cut.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Err(ConnectionError::Closed)
+            }
+            Err(error) => Err(error.into()),
         }
     }
 

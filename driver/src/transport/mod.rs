@@ -34,7 +34,7 @@ pub use connection::ConnectionError;
 pub(crate) use connection::FrameReader;
 pub use counters::{Count, Counters};
 pub use interest::Interest;
-pub use outbox::{NotTaken, Outbox};
+pub use outbox::{Lane, NotTaken, Outbox};
 pub(crate) use peer_link::{Dialed, dial};
 pub(crate) use tls::Connection;
 
@@ -51,7 +51,8 @@ pub struct Bounds {
     /// Bytes of the largest request of a client; a larger one ends its connection. More than the
     /// node's own bound for a message, so that most offenders can be told what is wrong.
     pub request: u64,
-    /// Bytes that may wait for one peer; at the bound messages to it are dropped.
+    /// Bytes that may wait for one peer, in each of two lanes; at the bound messages to it are
+    /// dropped.
     pub peer_queue: usize,
     /// Requests of one client that may be open, and that one frame may hold; at the bound it is
     /// not read any further.
@@ -232,23 +233,31 @@ impl Transport {
             reply: reply.map(|reply| &reply.as_bytes()[..]),
             payload,
         };
+        let lane = lane(envelope.subject);
         match to {
             Destination::Peers(peers) => {
                 for peer in peers.iter().filter_map(|peer| self.shared.peers.get(peer)) {
-                    self.push(peer, &envelope);
+                    self.push(peer, lane, &envelope);
                 }
             }
             Destination::Subscribers => {
                 for peer in self.shared.peers.values().filter(|peer| peer.outbox.is_open()) {
-                    self.push(peer, &envelope);
+                    self.push(peer, lane, &envelope);
                 }
             }
         }
     }
 
-    fn push(&self, peer: &PeerLink, envelope: &Envelope<'_>) {
+    /// Waits until everything that was sent to peers has been written.
+    pub async fn flushed(&self) {
+        while self.shared.peers.values().any(|peer| peer.outbox.waiting() > 0) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    fn push(&self, peer: &PeerLink, lane: Lane, envelope: &Envelope<'_>) {
         let counters = &self.shared.counters;
-        match peer.outbox.push(Kind::Messages, envelope) {
+        match peer.outbox.push(lane, Kind::Messages, envelope) {
             Ok(()) => counters.messages_sent.add(1),
             Err(NotTaken::Closed) => counters.messages_unconnected.add(1),
             Err(NotTaken::Full) => counters.messages_over_bound.add(1),
@@ -257,5 +266,16 @@ impl Transport {
                 tracing::error!(peer = peer.name, %subject, "message dropped: larger than the peer takes");
             }
         }
+    }
+}
+
+/// Consensus must not wait behind a catchup's window: only what goes to the inbox of a catchup
+/// is bulk.
+fn lane(subject: &[u8]) -> Lane {
+    let inboxes: [&[u8]; 2] = [b"$JSC.R.", b"$NRG.CR."];
+    if inboxes.into_iter().any(|inbox| subject.starts_with(inbox)) {
+        Lane::Bulk
+    } else {
+        Lane::Live
     }
 }

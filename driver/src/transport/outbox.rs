@@ -1,4 +1,4 @@
-//! What waits to be written to one connection: bounded, and framed as it is put in.
+//! What waits to be written to one connection: bounded, in two lanes, and framed as it is put in.
 //!
 //! Items put in between two turns of the writer share a frame, so that many small messages
 //! cost one header, one checksum and one system call. Buffers go back and forth between the
@@ -37,6 +37,16 @@ pub enum NotTaken {
     TooLarge,
 }
 
+/// Which of two queues an item waits in. What lies in one does not hold up the other, and
+/// between them there is no order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// Leaves first: what others wait for.
+    Live = 0,
+    /// Leaves when nothing else waits: catchups, which may fill their windows.
+    Bulk = 1,
+}
+
 /// The items that wait for one connection; closed until [`Outbox::open`].
 #[derive(Debug)]
 pub struct Outbox {
@@ -48,19 +58,25 @@ pub struct Outbox {
 #[derive(Debug, Default)]
 struct State {
     open: bool,
+    lanes: [Queue; 2],
+    /// Bytes of the largest item that the other side takes.
+    largest: usize,
+    spare: Vec<BytesMut>,
+}
+
+/// The items of one lane.
+#[derive(Debug, Default)]
+struct Queue {
     /// Buffers of whole frames, the oldest first; only the last may end in an open frame.
     buffers: VecDeque<BytesMut>,
     /// The kind and place of the open frame in the last buffer.
     frame: Option<(Kind, usize)>,
     /// Bytes put in and not yet written.
     waiting: usize,
-    /// Bytes of the largest item that the other side takes.
-    largest: usize,
-    spare: Vec<BytesMut>,
 }
 
 impl Outbox {
-    /// An outbox that refuses items once this many bytes wait.
+    /// An outbox each of whose lanes refuses items once this many bytes wait in it.
     pub fn new(bound: usize) -> Self {
         Self { state: Mutex::default(), filled: Notify::new(), bound }
     }
@@ -81,7 +97,7 @@ impl Outbox {
 
     /// Bytes put in and not yet written.
     pub fn waiting(&self) -> usize {
-        self.state().waiting
+        self.state().waiting()
     }
 
     /// Whether a connection is there.
@@ -89,20 +105,22 @@ impl Outbox {
         self.state().open
     }
 
-    /// Adds an item, to the open frame if it is of the same kind.
+    /// Adds an item, to the open frame of its lane if that is of the same kind.
     ///
     /// # Errors
     /// [`NotTaken`]; the item is lost to this connection.
-    pub fn push<T: Serialize>(&self, kind: Kind, item: &T) -> Result<(), NotTaken> {
+    pub fn push<T: Serialize>(&self, lane: Lane, kind: Kind, item: &T) -> Result<(), NotTaken> {
         let mut state = self.state();
         if !state.open {
             return Err(NotTaken::Closed);
         }
-        if state.waiting >= self.bound {
+        let State { lanes, largest, spare, .. } = &mut *state;
+        let queue = &mut lanes[lane as usize];
+        if queue.waiting >= self.bound {
             return Err(NotTaken::Full);
         }
-        let was_empty = state.waiting == 0;
-        state.push(kind, item)?;
+        let was_empty = queue.waiting == 0;
+        queue.push(kind, item, *largest, spare)?;
         drop(state);
         if was_empty {
             self.filled.notify_one();
@@ -114,8 +132,9 @@ impl Outbox {
     pub fn push_empty(&self, kind: Kind) {
         let mut state = self.state();
         if state.open {
-            state.close_frame();
-            state.begin_frame(kind);
+            let State { lanes: [live, _], spare, .. } = &mut *state;
+            live.close_frame();
+            live.begin_frame(kind, spare);
             drop(state);
             self.filled.notify_one();
         }
@@ -140,10 +159,10 @@ impl Outbox {
                 state.take()
             };
             match taken {
-                Some(buffer) => {
+                Some((lane, buffer)) => {
                     writer.write_all(&buffer).await?;
                     let length = buffer.len();
-                    let drained = self.state().give_back(buffer);
+                    let drained = self.state().give_back(lane, buffer);
                     if drained {
                         writer.flush().await?;
                     }
@@ -163,17 +182,44 @@ impl Outbox {
 impl State {
     fn forget(&mut self) {
         self.open = false;
-        self.buffers.clear();
-        self.frame = None;
-        self.waiting = 0;
+        self.lanes = Default::default();
     }
 
-    fn push<T: Serialize>(&mut self, kind: Kind, item: &T) -> Result<(), NotTaken> {
+    fn waiting(&self) -> usize {
+        self.lanes.iter().map(|queue| queue.waiting).sum()
+    }
+
+    fn take(&mut self) -> Option<(Lane, BytesMut)> {
+        let [live, bulk] = &mut self.lanes;
+        let live = live.take().map(|buffer| (Lane::Live, buffer));
+        live.or_else(|| bulk.take().map(|buffer| (Lane::Bulk, buffer)))
+    }
+
+    /// Takes a buffer back that was written; whether nothing is left to write.
+    fn give_back(&mut self, lane: Lane, mut buffer: BytesMut) -> bool {
+        let queue = &mut self.lanes[lane as usize];
+        queue.waiting = queue.waiting.saturating_sub(buffer.len());
+        if buffer.capacity() <= KEPT_CAPACITY && self.spare.len() < KEPT {
+            buffer.clear();
+            self.spare.push(buffer);
+        }
+        self.waiting() == 0
+    }
+}
+
+impl Queue {
+    fn push<T: Serialize>(
+        &mut self,
+        kind: Kind,
+        item: &T,
+        largest: usize,
+        spare: &mut Vec<BytesMut>,
+    ) -> Result<(), NotTaken> {
         if self.frame.is_some_and(|(open, _)| open != kind) {
             self.close_frame();
         }
         if self.frame.is_none() {
-            self.begin_frame(kind);
+            self.begin_frame(kind, spare);
         }
         let (Some(buffer), Some((_, start))) = (self.buffers.back_mut(), self.frame) else {
             // A frame was begun two lines above.
@@ -181,7 +227,7 @@ impl State {
         };
         let before = buffer.len();
         let fits = frame::append(buffer, kind, item).is_ok()
-            && buffer.len().saturating_sub(before) <= self.largest;
+            && buffer.len().saturating_sub(before) <= largest;
         if !fits {
             buffer.truncate(before);
             if before == start + HEADER {
@@ -198,10 +244,10 @@ impl State {
         Ok(())
     }
 
-    fn begin_frame(&mut self, kind: Kind) {
+    fn begin_frame(&mut self, kind: Kind, spare: &mut Vec<BytesMut>) {
         let full = |buffer: &BytesMut| buffer.len() >= FRAME_FULL;
         if self.buffers.back().is_none_or(full) {
-            self.buffers.push_back(self.spare.pop().unwrap_or_default());
+            self.buffers.push_back(spare.pop().unwrap_or_default());
         }
         if let Some(buffer) = self.buffers.back_mut() {
             self.frame = Some((kind, frame::open(buffer, kind)));
@@ -225,16 +271,6 @@ impl State {
         }
         self.buffers.pop_front()
     }
-
-    /// Whether nothing is left.
-    fn give_back(&mut self, mut buffer: BytesMut) -> bool {
-        self.waiting = self.waiting.saturating_sub(buffer.len());
-        if buffer.capacity() <= KEPT_CAPACITY && self.spare.len() < KEPT {
-            buffer.clear();
-            self.spare.push(buffer);
-        }
-        self.buffers.is_empty()
-    }
 }
 
 #[cfg(test)]
@@ -244,7 +280,7 @@ mod tests {
 
     fn frames(outbox: &Outbox) -> Vec<Frame> {
         let mut frames = Vec::new();
-        while let Some(mut buffer) = {
+        while let Some((lane, mut buffer)) = {
             let mut state = outbox.state();
             state.take()
         } {
@@ -253,7 +289,7 @@ mod tests {
                 frames.push(frame);
             }
             assert!(buffer.is_empty(), "a buffer ends in half a frame");
-            outbox.state().give_back(written);
+            outbox.state().give_back(lane, written);
         }
         frames
     }
@@ -263,10 +299,10 @@ mod tests {
         let outbox = Outbox::new(1 << 20);
         outbox.open(1000);
         for group in 0..500_u64 {
-            outbox.push(Kind::Messages, &group).expect("there is room");
+            outbox.push(Lane::Live, Kind::Messages, &group).expect("there is room");
         }
         outbox.push_empty(Kind::Ping);
-        outbox.push(Kind::Messages, &1_u8).expect("there is room");
+        outbox.push(Lane::Live, Kind::Messages, &1_u8).expect("there is room");
         let kinds: Vec<_> = frames(&outbox).iter().map(|frame| frame.kind).collect();
         assert_eq!(kinds, [Kind::Messages, Kind::Ping, Kind::Messages]);
         assert_eq!(outbox.waiting(), 0);
@@ -278,7 +314,7 @@ mod tests {
         outbox.open(1 << 20);
         let item = "x".repeat(100_000);
         for _ in 0..10 {
-            outbox.push(Kind::Messages, &item).expect("there is room");
+            outbox.push(Lane::Live, Kind::Messages, &item).expect("there is room");
         }
         let lengths: Vec<_> = frames(&outbox).iter().map(|frame| frame.body.len()).collect();
         assert_eq!(lengths, [300_009, 300_009, 300_009, 100_003]);
@@ -288,17 +324,33 @@ mod tests {
     #[test]
     fn the_bounds_hold() {
         let outbox = Outbox::new(100);
-        assert_eq!(outbox.push(Kind::Messages, &1_u8), Err(NotTaken::Closed));
+        assert_eq!(outbox.push(Lane::Live, Kind::Messages, &1_u8), Err(NotTaken::Closed));
         outbox.open(50);
         let fifty = "x".repeat(49);
-        assert_eq!(outbox.push(Kind::Messages, &"x".repeat(50)), Err(NotTaken::TooLarge));
+        assert_eq!(
+            outbox.push(Lane::Live, Kind::Messages, &"x".repeat(50)),
+            Err(NotTaken::TooLarge)
+        );
         assert_eq!(outbox.waiting(), 0, "an empty frame was left behind");
-        assert_eq!(outbox.push(Kind::Messages, &fifty), Ok(()));
-        assert_eq!(outbox.push(Kind::Messages, &fifty), Ok(()));
-        assert_eq!(outbox.push(Kind::Messages, &1_u8), Err(NotTaken::Full));
+        assert_eq!(outbox.push(Lane::Live, Kind::Messages, &fifty), Ok(()));
+        assert_eq!(outbox.push(Lane::Live, Kind::Messages, &fifty), Ok(()));
+        assert_eq!(outbox.push(Lane::Live, Kind::Messages, &1_u8), Err(NotTaken::Full));
         assert_eq!(frames(&outbox).len(), 1);
-        assert_eq!(outbox.push(Kind::Messages, &1_u8), Ok(()));
+        assert_eq!(outbox.push(Lane::Live, Kind::Messages, &1_u8), Ok(()));
         outbox.close();
         assert_eq!((outbox.waiting(), outbox.is_open()), (0, false));
+    }
+
+    #[test]
+    fn bulk_leaves_when_nothing_else_waits_and_holds_up_nothing() {
+        let outbox = Outbox::new(1000);
+        outbox.open(1 << 20);
+        let bulk = "x".repeat(2000);
+        assert_eq!(outbox.push(Lane::Bulk, Kind::Messages, &bulk), Ok(()));
+        assert_eq!(outbox.push(Lane::Bulk, Kind::Messages, &bulk), Err(NotTaken::Full));
+        assert_eq!(outbox.push(Lane::Live, Kind::Messages, &1_u8), Ok(()));
+        let bodies: Vec<_> = frames(&outbox).iter().map(|frame| frame.body.len()).collect();
+        assert_eq!(bodies, [1, 2002]);
+        assert_eq!(outbox.waiting(), 0);
     }
 }
