@@ -80,7 +80,9 @@ impl Raft {
     ) -> Result<(), Refusal> {
         let request = VoteRequest::decode(payload)?;
         let candidate = self.check_sender(from, Some(request.candidate))?;
-        if candidate == self.me || self.leader_is_live(context) && request.term > self.term {
+        // A leader that asks for votes has given its own lease up.
+        let ignored = self.leader_is_live(context) && self.leader() != Some(candidate);
+        if candidate == self.me || ignored && request.term > self.term {
             return Ok(());
         }
         if request.term > self.term {

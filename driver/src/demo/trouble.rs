@@ -60,7 +60,7 @@ impl Trouble<'_> {
     pub(super) async fn run(self) -> Result<Measured, DemoError> {
         let follower = self.lose_follower().await?;
         self.course.reaches(self.course.share(FOLLOWER_RESTARTED)).await?;
-        self.remove_and_compact().await?;
+        self.remove_and_compact(follower).await?;
         let catchup = self.bring_follower_back(follower).await?;
         self.course.reaches(self.course.share(LEADER_KILLED)).await?;
         let failover = self.lose_leader().await?;
@@ -84,7 +84,7 @@ impl Trouble<'_> {
     }
 
     /// Makes sure that neither the log nor the messages that are there still help the follower.
-    async fn remove_and_compact(&self) -> Result<(), DemoError> {
+    async fn remove_and_compact(&self, away: usize) -> Result<(), DemoError> {
         let through = self.course.highest.get();
         let deleted = self.delete_all(through).await?;
         self.record.borrow_mut().deleted(through);
@@ -102,8 +102,16 @@ impl Trouble<'_> {
         self.story.line(&format!("purged the subject {subject}: {count} messages"));
 
         let (leader, _) = self.ask_leader("taking a snapshot", &Request::Snapshot).await?;
+        // The other one may lead before the follower is back: its log must not help either.
+        let other = (0..SERVERS.len()).find(|node| *node != away && SERVERS[*node] != leader);
+        if let Some(other) = other {
+            let step = format!("{}: taking a snapshot", SERVERS[other]);
+            let mut client = ready(self.nodes, other).await?;
+            client.snapshot(STREAM).await.map_err(|error| hung(&step, error.to_string()))?;
+        }
         self.story.line(&format!(
-            "{leader} took a snapshot and compacted its log, which alone helps nobody any more"
+            "{leader} took a snapshot and compacted its log, which alone helps nobody any more; \
+             the other node did too"
         ));
         Ok(())
     }
