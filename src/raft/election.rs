@@ -37,7 +37,8 @@ impl Raft {
         if matches!(self.state, State::Opening(_) | State::Aside(_) | State::Leader(_)) {
             return;
         }
-        if !self.may_lead || !self.members.contains(&self.me) {
+        // There is no term behind the last: one could vote twice in it.
+        if !self.may_lead || !self.members.contains(&self.me) || self.term == Term::MAX {
             return self.follow(context, None);
         }
         self.end_catchup(context.out);
@@ -196,7 +197,7 @@ impl Raft {
         self.end_catchup(context.out);
         let timers = context.timers;
         let alone = self.others.is_empty() && self.members.contains(&self.me);
-        let timeout = match alone && self.may_lead {
+        let timeout = match alone && self.may_lead && self.term < Term::MAX {
             // Nobody else could lead, so there is nobody to wait for.
             true => Duration::ZERO,
             false => context.random.duration(timers.election_min..timers.election_max),
