@@ -2,7 +2,9 @@
 //! run can be replayed on any machine and shown to come out the same.
 //!
 //! A trace is a head (`MAGIC`, then the version as a little-endian u16) and records. A record is
-//! its body's length and CRC-32C, both little-endian u32, and the body: a [`Record`] in postcard.
+//! its body's length, the CRC-32C of that length and the CRC-32C of the body, each a little-endian
+//! u32, and the body: a [`Record`] in postcard. The length has a checksum of its own so that a
+//! damaged one is not taken for the end of a trace that was cut off.
 //! The first is the node's [`Config`].
 
 use alloc::boxed::Box;
@@ -27,7 +29,7 @@ pub const VERSION: u16 = 1;
 pub const LARGEST_RECORD: usize = 256 << 20;
 
 const HEAD: usize = MAGIC.len() + 2;
-const RECORD_HEAD: usize = 8;
+const RECORD_HEAD: usize = 12;
 
 /// One step of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,7 +123,8 @@ pub fn write_record(record: &Record, out: &mut Vec<u8>) {
     let length = u32::try_from(out.len() - body).unwrap_or(u32::MAX).to_le_bytes();
     let checksum = crc32c::crc32c(&out[body..]).to_le_bytes();
     out[start..start + 4].copy_from_slice(&length);
-    out[start + 4..body].copy_from_slice(&checksum);
+    out[start + 4..start + 8].copy_from_slice(&crc32c::crc32c(&length).to_le_bytes());
+    out[start + 8..body].copy_from_slice(&checksum);
 }
 
 fn encode<T: Serialize>(value: &T, out: Vec<u8>) -> Vec<u8> {
@@ -163,11 +166,18 @@ impl Reader {
         }
         let rest = &self.bytes[self.read..];
         let Some((head, body)) = rest.split_first_chunk::<RECORD_HEAD>() else { return Ok(None) };
-        let [a, b, c, d, e, f, g, h] = *head;
-        let (length, checksum) =
-            (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]));
-        let length = length as usize;
         let offset = self.before + self.read as u64;
+        let ([length, length_checksum, checksum], _) = head.as_chunks::<4>() else {
+            return Ok(None);
+        };
+        if crc32c::crc32c(length) != u32::from_le_bytes(*length_checksum) {
+            return Err(TraceError::Damaged {
+                offset,
+                what: "its length's checksum does not match",
+            });
+        }
+        let (length, checksum) =
+            (u32::from_le_bytes(*length) as usize, u32::from_le_bytes(*checksum));
         if length > LARGEST_RECORD {
             return Err(TraceError::Damaged { offset, what: "its length is beyond the bound" });
         }
@@ -308,5 +318,20 @@ mod tests {
         let damage = replay(&trace).expect_err("the checksum covers it");
         assert_eq!(damage, TraceError::Damaged { offset: 10, what: "its checksum does not match" });
         assert_eq!(replay(b"something else").err(), Some(TraceError::Head));
+    }
+
+    #[test]
+    fn a_damaged_length_is_not_taken_for_the_end() {
+        for bit in 0..RECORD_HEAD * 8 {
+            let mut trace = recorded();
+            trace[HEAD + bit / 8] ^= 1 << (bit % 8);
+            let mut reader = Reader::default();
+            reader.push(&trace);
+            let found = reader.next_record();
+            assert!(
+                matches!(found, Err(TraceError::Damaged { offset: 10, .. })),
+                "{bit}: {found:?}"
+            );
+        }
     }
 }
