@@ -2,7 +2,7 @@
 //! run can be replayed on any machine and shown to come out the same.
 //!
 //! A trace is a head (`MAGIC`, then the version as a little-endian u16) and records. A record is
-//! its body's length, the CRC-32C of that length and the CRC-32C of the body, each a little-endian
+//! its body's length, the CRC-32 of that length and the CRC-32 of the body, each a little-endian
 //! u32, and the body: a [`Record`] in postcard. The length has a checksum of its own so that a
 //! damaged one is not taken for the end of a trace that was cut off.
 //! The first is the node's [`Config`].
@@ -121,9 +121,9 @@ pub fn write_record(record: &Record, out: &mut Vec<u8>) {
     *out = encode(record, core::mem::take(out));
     let body = start + RECORD_HEAD;
     let length = u32::try_from(out.len() - body).unwrap_or(u32::MAX).to_le_bytes();
-    let checksum = crc32c::crc32c(&out[body..]).to_le_bytes();
+    let checksum = crc32fast::hash(&out[body..]).to_le_bytes();
     out[start..start + 4].copy_from_slice(&length);
-    out[start + 4..start + 8].copy_from_slice(&crc32c::crc32c(&length).to_le_bytes());
+    out[start + 4..start + 8].copy_from_slice(&crc32fast::hash(&length).to_le_bytes());
     out[start + 8..body].copy_from_slice(&checksum);
 }
 
@@ -170,7 +170,7 @@ impl Reader {
         let ([length, length_checksum, checksum], _) = head.as_chunks::<4>() else {
             return Ok(None);
         };
-        if crc32c::crc32c(length) != u32::from_le_bytes(*length_checksum) {
+        if crc32fast::hash(length) != u32::from_le_bytes(*length_checksum) {
             return Err(TraceError::Damaged {
                 offset,
                 what: "its length's checksum does not match",
@@ -182,7 +182,7 @@ impl Reader {
             return Err(TraceError::Damaged { offset, what: "its length is beyond the bound" });
         }
         let Some(body) = body.get(..length) else { return Ok(None) };
-        if crc32c::crc32c(body) != checksum {
+        if crc32fast::hash(body) != checksum {
             return Err(TraceError::Damaged { offset, what: "its checksum does not match" });
         }
         let record = postcard::from_bytes(body)
