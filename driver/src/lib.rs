@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod clock;
+pub mod decode;
 pub mod demo;
 pub mod disk;
 pub mod runtime;

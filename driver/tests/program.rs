@@ -90,7 +90,7 @@ fn usage_errors_exit_2_and_say_what_was_expected() {
 
 #[test]
 fn every_command_has_help() {
-    for command in ["node", "pub", "get", "info", "certify"] {
+    for command in ["node", "pub", "get", "info", "certify", "decode"] {
         let output = output(&[command, "--help"]);
         assert!(output.status.success());
         let help = String::from_utf8_lossy(&output.stdout);

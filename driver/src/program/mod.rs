@@ -5,6 +5,7 @@
 
 mod access;
 mod certify;
+mod decode;
 mod demo;
 mod get;
 mod info;
@@ -53,6 +54,7 @@ enum Command {
     Info(info::InfoArguments),
     Certify(certify::CertifyArguments),
     Replay(replay::ReplayArguments),
+    Decode(jetwake_driver::decode::DecodeArguments),
 }
 
 /// Why a command did not succeed.
@@ -88,6 +90,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Info(arguments) => info::run(arguments),
         Command::Certify(arguments) => certify::run(arguments),
         Command::Replay(arguments) => replay::run(arguments),
+        Command::Decode(arguments) => decode::run(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

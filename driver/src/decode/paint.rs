@@ -1,0 +1,35 @@
+//! Colours, where somebody sees them.
+
+use clap::builder::styling::{AnsiColor, Style};
+
+/// Colours text, or leaves it as it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Paint {
+    colours: bool,
+}
+
+impl Paint {
+    /// Colours only if `colours`.
+    pub(super) const fn new(colours: bool) -> Self {
+        Self { colours }
+    }
+
+    fn with(self, style: Style, text: &str) -> String {
+        if self.colours { format!("{style}{text}{style:#}") } else { text.to_owned() }
+    }
+
+    /// In a colour.
+    pub(super) fn coloured(self, colour: AnsiColor, text: &str) -> String {
+        self.with(Style::new().fg_color(Some(colour.into())), text)
+    }
+
+    /// What matters most.
+    pub(super) fn strong(self, text: &str) -> String {
+        self.with(Style::new().bold(), text)
+    }
+
+    /// What matters least.
+    pub(super) fn quiet(self, text: &str) -> String {
+        self.with(Style::new().dimmed(), text)
+    }
+}
