@@ -260,3 +260,35 @@ fn a_transfer_under_load_costs_no_acknowledged_message() {
     assert!(cluster.coverage().get("elections won") > 5);
     cluster.settle_soundly();
 }
+
+/// The two that lack messages have the longer logs, so only they can be elected; and only the third
+/// has the messages.
+#[test]
+fn members_that_lack_messages_get_them_from_a_member_that_cannot_be_elected() {
+    let mut cluster = busy_cluster(65, setup());
+    let leader = cluster.wait_for_leader(GROUP);
+    // No catchup of a stream gets anywhere for now.
+    cluster.network_mut().muted.push("$JSC.".into());
+    for follower in cluster.followers(GROUP) {
+        cluster.crash(follower);
+        cluster.run_for(seconds(1));
+        cluster.snapshot(leader, GROUP);
+        cluster.run_for(Duration::from_millis(100));
+        cluster.restart(follower);
+        cluster.run_for(seconds(1));
+    }
+    assert_eq!(cluster.coverage().get("snapshots installed"), 2);
+    assert_eq!(cluster.leader(GROUP), Some(leader));
+    // The others commit what the leader has not yet on its own disk, and then it dies.
+    cluster.disk_mut(leader).slowness = 10_000;
+    cluster.run_for(Duration::from_millis(500));
+    cluster.crash(leader);
+    cluster.disk_mut(leader).slowness = 1;
+    cluster.run_for(seconds(1));
+    cluster.network_mut().muted.clear();
+    cluster.restart(leader);
+    cluster.wait("one of the others leads", seconds(10), |cluster| {
+        cluster.leader(GROUP).is_some_and(|next| next != leader)
+    });
+    cluster.settle_soundly();
+}

@@ -309,6 +309,7 @@ impl Group {
 
     fn follow_leadership(&mut self, context: &mut Context<'_>) {
         if let Machine::Stream(stream) = &mut self.machine {
+            stream.set_others(self.raft.others());
             stream.set_leader(context, self.raft.leader());
         }
         let leading = self.raft.leadership();

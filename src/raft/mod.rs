@@ -325,6 +325,11 @@ impl Raft {
         }
     }
 
+    /// The members of the group but this one.
+    pub const fn others(&self) -> &Arc<[PeerId]> {
+        &self.others
+    }
+
     /// The members of the group.
     pub const fn members(&self) -> &Members {
         &self.members

@@ -30,6 +30,7 @@ mod store;
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
@@ -68,6 +69,8 @@ pub struct Stream {
     contents: Contents,
     phase: Phase,
     leader: Option<PeerId>,
+    /// The other members of the group.
+    others: Arc<[PeerId]>,
     leadership: Option<Leadership>,
     reads: Reads,
     server: Server,
@@ -194,6 +197,7 @@ impl Stream {
             key,
             phase: Phase::Opening,
             leader: None,
+            others: Arc::from([]),
             leadership: None,
             reads: Reads::default(),
             server: Server::new(group),
@@ -250,6 +254,13 @@ impl Stream {
         if self.leader != leader {
             self.leader = leader;
             self.catchup_leader_changed(context);
+        }
+    }
+
+    /// The other members of the group, of whom a catchup may ask while nobody leads.
+    pub fn set_others(&mut self, others: &Arc<[PeerId]>) {
+        if !Arc::ptr_eq(&self.others, others) {
+            self.others = others.clone();
         }
     }
 

@@ -1,5 +1,7 @@
 //! A follower whose log was replaced by a snapshot gets what it lacks.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use jetwake::ids::{ByteCount, Index, PeerId, Sequence, Term};
 use jetwake::stream::Notice;
@@ -270,7 +272,10 @@ fn a_catchup_waits_for_a_leader_and_follows_a_new_one() {
     let (mut one, mut two, _) = behind(100);
     let (index, state) = snapshot(&mut one);
     two.with_stream(|stream, cx| stream.install(cx, index, Term::new(3), &state).expect("good"));
-    assert!(two.sent.is_empty() && two.stream.deadline().is_none());
+    // Nobody leads, and nobody else is known.
+    assert!(two.sent.is_empty());
+    assert_eq!(two.wait(), Duration::from_secs(5));
+    assert!(two.sent.is_empty());
     let dead = PeerId::from_name("n3");
     two.with_stream(|stream, cx| stream.set_leader(cx, Some(dead)));
     let request = request_of(&mut two);
@@ -282,6 +287,29 @@ fn a_catchup_waits_for_a_leader_and_follows_a_new_one() {
     assert_eq!((told.to, &told.payload[..]), (dead, &b"another leads now"[..]));
     let request = SyncRequest::decode(&two.sent[0].payload, &two.limits).expect("a request");
     assert_eq!(request.first.get(), 22);
+    carry(&mut one, &mut two);
+    assert_eq!(two.notices, [Notice::CaughtUp]);
+    assert_same(&one, &two);
+}
+
+#[test]
+fn while_nobody_leads_the_other_members_are_asked_in_turn() {
+    let (mut one, mut two, _) = behind(100);
+    let (index, state) = snapshot(&mut one);
+    let dead = PeerId::from_name("n3");
+    let others = Arc::from([dead, one.me]);
+    two.with_stream(|stream, cx| {
+        stream.set_leader(cx, None);
+        stream.set_others(&others);
+        stream.install(cx, index, Term::new(3), &state).expect("good");
+    });
+    assert!(two.sent.is_empty());
+    assert_eq!(two.wait(), Duration::from_secs(5));
+    assert_eq!(request_of(&mut two).to, dead);
+    // It does not answer; the next is asked after a rest.
+    assert_eq!(two.wait(), Duration::from_secs(5));
+    assert_eq!(two.wait(), Duration::ZERO);
+    assert_eq!(two.wait(), Duration::from_secs(5));
     carry(&mut one, &mut two);
     assert_eq!(two.notices, [Notice::CaughtUp]);
     assert_same(&one, &two);

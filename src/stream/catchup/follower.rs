@@ -5,7 +5,8 @@
 //! that the snapshot says, on disk. No ack leaves before what it acknowledges is on disk; one sync
 //! serves all acks that wait for it, and the next begins when that one ends.
 //!
-//! A catchup that fails three times rests for the time of a silence and begins anew: without the
+//! The leader is asked; while there is none, the other members are, since any replica that has
+//! applied enough can serve. A catchup that fails three times rests for the time of a silence and begins anew: without the
 //! messages there is nothing to go on with.
 
 use alloc::format;
@@ -44,6 +45,8 @@ pub(in crate::stream) struct Follower {
     last: Sequence,
     step: Step,
     tries: u32,
+    /// How often a member was asked that does not lead.
+    turns: usize,
     received: Received,
     began: Time,
     /// Sequences received, deleted ones too, and the bytes of what carried them.
@@ -73,8 +76,9 @@ pub struct CatchupProgress {
 /// What a catchup is doing.
 #[derive(Debug)]
 enum Step {
-    /// Nobody leads.
-    AwaitingLeader,
+    /// Nobody leads. After a while the other members are asked in turn: those that lack messages
+    /// may be the only ones that could be elected, and then nobody leads before they have them.
+    AwaitingLeader { until: Time },
     /// Has asked, and receives.
     Receiving { server: PeerId, inbox: Subject, asked: Time, until: Time },
     /// Waits before it asks again.
@@ -169,8 +173,9 @@ impl Stream {
         let mut follower = Follower {
             position,
             last: state.last,
-            step: Step::AwaitingLeader,
+            step: Step::AwaitingLeader { until: context.now },
             tries: 0,
+            turns: 0,
             received: Received::default(),
             began: context.now,
             done: 0,
@@ -298,6 +303,12 @@ impl Stream {
                 let what = follower.describe(&self.contents);
                 self.report(context, what);
             }
+            Step::AwaitingLeader { until } if context.now >= until => {
+                let server = self.leader.or_else(|| follower.next_in_turn(&self.others));
+                follower.ask(context, &mut self.contents, self.me, server);
+                let what = follower.describe(&self.contents);
+                self.report(context, what);
+            }
             _ => {}
         }
         self.catchup_went_on(context);
@@ -311,7 +322,7 @@ impl Stream {
             return self.notices.push_back(Notice::StepDown(why.into()));
         }
         match &follower.step {
-            Step::AwaitingLeader => {}
+            Step::AwaitingLeader { .. } => {}
             // The one that was asked may be gone; what it has sent is kept.
             Step::Receiving { server, .. } if self.leader.is_some_and(|now| now != *server) => {
                 follower.abort(context, &mut self.contents, "another leads now");
@@ -349,8 +360,10 @@ impl Follower {
     /// When it wants to be woken.
     pub(in crate::stream) fn deadline(&self, contents: &Contents) -> Option<Time> {
         let step = match self.step {
-            Step::Receiving { until, .. } | Step::Resting { until } => Some(until),
-            Step::AwaitingLeader | Step::Finishing { .. } => None,
+            Step::Receiving { until, .. }
+            | Step::Resting { until }
+            | Step::AwaitingLeader { until } => Some(until),
+            Step::Finishing { .. } => None,
         };
         let sync = self.received.since.filter(|_| !contents.store.syncing());
         let sync = sync.map(|since| since + SYNC_WAIT);
@@ -364,7 +377,7 @@ impl Follower {
 
     fn doing(&self) -> String {
         match &self.step {
-            Step::AwaitingLeader => "waits for a leader".to_string(),
+            Step::AwaitingLeader { .. } => "waits for a leader".to_string(),
             Step::Receiving { server, .. } => format!("asks {server}, try {}", self.tries),
             Step::Resting { .. } => "rests".to_string(),
             Step::Finishing { .. } => "waits for the disk".to_string(),
@@ -382,19 +395,28 @@ impl Follower {
         }
     }
 
-    /// Asks the leader for what is lacking; with nothing lacking it is done but for the disk.
+    /// The member to ask while nobody leads: each in its turn, for only those that have applied
+    /// enough answer.
+    fn next_in_turn(&mut self, others: &[PeerId]) -> Option<PeerId> {
+        let place = self.turns.checked_rem(others.len())?;
+        self.turns = self.turns.wrapping_add(1);
+        others.get(place).copied()
+    }
+
+    /// Asks the server for what is lacking; with nothing lacking it is done but for the disk.
     fn ask(
         &mut self,
         context: &mut Context<'_>,
         contents: &mut Contents,
         me: PeerId,
-        leader: Option<PeerId>,
+        server: Option<PeerId>,
     ) {
         let Some(request) = sync_request(contents, me, self.last, self.position.index) else {
             return self.finish(context, contents);
         };
-        let Some(server) = leader.filter(|leader| *leader != me) else {
-            self.step = Step::AwaitingLeader;
+        let Some(server) = server.filter(|server| *server != me) else {
+            let until = context.now + context.timers.catchup_start;
+            self.step = Step::AwaitingLeader { until };
             return;
         };
         self.tries += 1;

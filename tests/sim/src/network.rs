@@ -88,6 +88,8 @@ pub struct Passage {
 pub struct Network {
     /// What links do to messages now.
     pub conditions: NetworkConditions,
+    /// How the subjects begin whose messages are all lost.
+    pub muted: Vec<Bytes>,
     dice: Dice,
     machines: usize,
     links: Vec<Link>,
@@ -103,7 +105,14 @@ struct Link {
 impl Network {
     /// Whole links between this many machines.
     pub fn new(machines: usize, conditions: NetworkConditions, dice: Dice) -> Self {
-        Self { conditions, dice, machines, links: vec![Link::default(); machines * machines] }
+        let muted = Vec::new();
+        Self {
+            conditions,
+            muted,
+            dice,
+            machines,
+            links: vec![Link::default(); machines * machines],
+        }
     }
 
     fn link(&mut self, from: Machine, to: Machine) -> &mut Link {
@@ -133,6 +142,11 @@ impl Network {
     /// Holds everything on a link until a moment; then it arrives in one burst.
     pub fn clog(&mut self, from: Machine, to: Machine, until: Time) {
         self.link(from, to).clogged_until = until;
+    }
+
+    /// Whether messages to a subject are all lost.
+    pub fn mutes(&self, subject: &Subject) -> bool {
+        self.muted.iter().any(|prefix| subject.as_bytes().starts_with(prefix))
     }
 
     /// Sends a message of so many bytes over a link.

@@ -10,7 +10,7 @@ use super::{Asker, Cluster, Due, unknown};
 use crate::checkers::{Seen, committed_stays::touched};
 use crate::client::{Told, told};
 use crate::disk::DiskWork;
-use crate::network::{Envelope, Machine, is_literal};
+use crate::network::{Envelope, Machine, Passage, is_literal};
 use crate::records;
 use crate::story::Detail;
 
@@ -117,7 +117,10 @@ impl Cluster {
                 let what = format!("{from} sends {} to itself", envelope.subject);
                 return self.violate(CONTRACT, what);
             }
-            let passage = self.network.pass(self.now, from, to, envelope.payload.len());
+            let passage = match self.network.mutes(&envelope.subject) {
+                true => Passage { dropped: true, ..Passage::default() },
+                false => self.network.pass(self.now, from, to, envelope.payload.len()),
+            };
             self.coverage.add("messages dropped", u64::from(passage.dropped));
             let doubled = passage.arrivals.len().saturating_sub(1);
             self.coverage.add("messages doubled", doubled as u64);
@@ -253,12 +256,7 @@ impl Cluster {
         self.tell(Detail::Events, || line);
     }
 
-    fn tell_message(
-        &mut self,
-        envelope: &Envelope,
-        to: Machine,
-        passage: &crate::network::Passage,
-    ) {
+    fn tell_message(&mut self, envelope: &Envelope, to: Machine, passage: &Passage) {
         let copies = match passage.arrivals.len() {
             0 => ", and it is lost",
             1 => "",

@@ -28,6 +28,7 @@ impl Cluster {
             names_senders: self.network.conditions.names_senders,
             ..NetworkConditions::default()
         };
+        self.network.muted.clear();
         self.mend();
         for client in &mut self.clients {
             client.plan.losses = 0;
