@@ -2,8 +2,11 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
+use jetwake_driver::clock::Clock;
+use jetwake_driver::demo::{Options, Source, run};
 use serde_json::Value;
 
 fn demo(dir: &Path, arguments: &[&str]) -> Command {
@@ -54,29 +57,107 @@ fn all_that_is_acknowledged_is_on_all_replicas() {
     assert_eq!(processes_of(dir.path()), [""; 0]);
 }
 
-#[cfg(unix)]
 #[test]
-fn an_interrupt_ends_every_node_and_leaves_no_file() {
+fn lines_of_a_file_are_published_and_the_data_is_kept_where_that_is_asked_for() {
     let dir = tempfile::tempdir().expect("a temporary folder");
-    let mut child = demo(dir.path(), &["--messages", "5000000"])
+    let input = tempfile::NamedTempFile::new().expect("a temporary file");
+    let lines: Vec<String> = (0..700).map(|n| "\u{fc}\r".repeat(n % 50)).collect();
+    std::fs::write(input.path(), lines.join("\n") + "\nthe last").expect("it is written");
+    let path = input.path().to_str().expect("a readable path");
+    let output = demo(dir.path(), &["--input", path, "--keep"]).output().expect("it runs");
+    let (out, err) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{out}{err}");
+    assert!(
+        out.contains("\nverified: 701 published, 701 acknowledged, 0 lost, 0 doubled"),
+        "{out}"
+    );
+    assert!(err.contains("the data is kept in"), "{err}");
+    assert!(!is_empty(dir.path()));
+}
+
+#[test]
+fn usage_errors_exit_2_and_say_what_was_expected() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    for (arguments, expected) in [
+        (&["--messages", "99"][..], "99 is not in 100.."),
+        (&["--size", "1047553"], "1047553 is not in 0..=1047552"),
+        (&["--size", "1", "--input", "file"], "cannot be used with"),
+    ] {
+        let output = demo(dir.path(), arguments).output().expect("it runs");
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{err}");
+        assert!(err.contains(expected), "{err}");
+    }
+}
+
+#[test]
+fn nodes_that_do_not_run_are_named_and_the_folder_is_kept() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let options = Options {
+        source: Source::Made { messages: 100, size: 1 },
+        dir: Some(dir.path().to_owned()),
+        keep: false,
+        quiet_stdout: true,
+        program: "false".into(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let ending = runtime.expect("a runtime").block_on(run(options, Clock::start()));
+    let error = ending.error.expect("an error").to_string();
+    assert!(error.starts_with("node n1 ended by itself, exit status: 1"), "{error}");
+    assert!(!ending.summary.verified);
+    assert!(ending.folder.expect("a folder").join("n1.log").exists());
+}
+
+/// Starts a demo that would take long, and waits until it publishes.
+#[cfg(unix)]
+fn publishing(dir: &Path) -> Child {
+    let mut child = demo(dir, &["--messages", "5000000"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .expect("it starts");
     let (out, err) = (child.stdout.take().expect("stdout"), child.stderr.take().expect("stderr"));
-    let drained = std::thread::spawn(move || BufReader::new(err).lines().count());
-    let publishing =
-        BufReader::new(out).lines().map_while(Result::ok).find(|line| line.contains("publishing"));
-    assert!(publishing.is_some());
-    assert_eq!(processes_of(dir.path()).len(), 3);
-    let interrupted = Command::new("kill")
-        .args(["-INT", &child.id().to_string()])
-        .status()
-        .expect("the signal is sent");
-    assert!(interrupted.success());
-    let status = child.wait().expect("its end");
-    assert!(!status.success());
-    drained.join().expect("stderr is read");
-    assert_eq!(processes_of(dir.path()), [""; 0]);
-    assert!(is_empty(dir.path()), "a file stayed behind");
+    std::thread::spawn(move || BufReader::new(err).lines().count());
+    let mut lines = BufReader::new(out).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("publishing")));
+    std::thread::spawn(move || lines.count());
+    assert_eq!(processes_of(dir).len(), 3);
+    child
+}
+
+#[cfg(unix)]
+fn signal(child: &Child, name: &str) {
+    let sent = Command::new("kill").args([name, &child.id().to_string()]).status();
+    assert!(sent.expect("the signal is sent").success());
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_ends_every_node_and_leaves_no_file() {
+    for name in ["-INT", "-TERM"] {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let mut child = publishing(dir.path());
+        signal(&child, name);
+        let status = child.wait().expect("its end");
+        assert_eq!(status.code(), Some(1));
+        assert_eq!(processes_of(dir.path()), [""; 0]);
+        assert!(is_empty(dir.path()), "a file stayed behind");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn no_node_outlives_a_demo_that_is_killed() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let mut child = publishing(dir.path());
+    signal(&child, "-KILL");
+    child.wait().expect("its end");
+    let clock = Clock::start();
+    let begun = clock.now();
+    while !processes_of(dir.path()).is_empty() {
+        let waited = clock.now().since(begun);
+        assert!(waited < Duration::from_secs(30), "{:?}", processes_of(dir.path()));
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }

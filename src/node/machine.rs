@@ -398,6 +398,7 @@ fn own_info(stream: &Stream, status: &Status, now: Time) -> String {
         "commit": status.commit,
         "applied": stream.applied(),
         "log": { "first": status.first, "last": status.last.index, "durable": status.durable },
+        "open": stream.is_open(),
         "current": stream.is_current() && !status.catching_up,
         "log_catching_up": status.catching_up,
         "catchup": stream.catchup(now).map(|catchup| serde_json::json!({

@@ -236,6 +236,11 @@ impl Stream {
         matches!(self.phase, Phase::Current)
     }
 
+    /// Whether the store has been read, so that the state is that of the disk or newer.
+    pub const fn is_open(&self) -> bool {
+        !matches!(self.phase, Phase::Opening | Phase::Restoring(_))
+    }
+
     /// Why the stream cannot go on, if it cannot.
     pub fn stopped(&self) -> Option<&str> {
         match &self.phase {

@@ -48,7 +48,7 @@ use verify::Verdict;
 use workload::{STREAM, SUBJECTS, Workload};
 
 pub use summary::{CatchupFigures, Failover, Memory, Publish, Summary};
-pub use workload::{FEWEST_MESSAGES, LARGEST_PAYLOAD, Source};
+pub use workload::{FEWEST_MESSAGES, LARGEST_PAYLOAD, MOST_MESSAGES, Source};
 
 /// How often all nodes are started, on other ports each time, before it is given up.
 const STARTS: usize = 5;

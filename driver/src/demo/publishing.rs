@@ -16,8 +16,8 @@ use super::workload::{Messages, Outgoing};
 use crate::client::publisher::{Published, Publisher};
 use crate::clock::Clock;
 
-/// Messages sent and not acknowledged, at most.
-pub(super) const WINDOW: usize = 8 * 1024;
+/// Messages sent and not acknowledged, at most. Twice as many are no faster and wait twice as long.
+pub(super) const WINDOW: usize = 4 * 1024;
 /// Bytes of them, at most.
 const WINDOW_BYTES: u64 = 8 * 1024 * 1024;
 /// How long to rest when nothing may be sent.

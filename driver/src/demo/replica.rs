@@ -5,8 +5,8 @@ use serde_json::Value;
 /// A replica as its node describes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct View {
-    /// Who leads, as far as the node knows.
-    pub(super) leader: Option<String>,
+    /// Whether the node has read its disk; before that it does not know what it has.
+    pub(super) open: bool,
     /// How many messages.
     pub(super) messages: u64,
     /// Their bytes.
@@ -43,10 +43,9 @@ impl View {
     pub(super) fn from_json(info: &Value) -> Self {
         let number = |path| info.pointer(path).and_then(Value::as_u64).unwrap_or_default();
         let text = |path| info.pointer(path).and_then(Value::as_str).unwrap_or_default();
-        let leader = text("/cluster/leader");
         let catchup = info.pointer("/jetwake/catchup").filter(|catchup| catchup.is_object());
         Self {
-            leader: (!leader.is_empty()).then(|| leader.to_owned()),
+            open: info.pointer("/jetwake/open").and_then(Value::as_bool).unwrap_or_default(),
             messages: number("/state/messages"),
             bytes: number("/state/bytes"),
             first: number("/state/first_seq"),

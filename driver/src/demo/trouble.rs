@@ -118,14 +118,7 @@ impl Trouble<'_> {
 
     async fn bring_follower_back(&self, follower: usize) -> Result<Catchup, DemoError> {
         let server = SERVERS[follower];
-        let mut client = self.restart(follower).await?;
-        let step = format!("catching {server} up");
-        let first = view(&mut client, &step).await?;
-        let behind = self.course.highest.get().saturating_sub(first.last);
-        let (has, behind) = (HumanCount(first.messages), HumanCount(behind));
-        self.story.line(&format!(
-            "started {server} again on its old disk: it has {has} messages and is {behind} behind"
-        ));
+        let (mut client, first) = self.bring_back(follower).await?;
         let catchup = self.follow(&mut client, server, first).await?;
         self.course.follower_back();
         let (messages, bytes) = (HumanCount(catchup.done), HumanBytes(catchup.bytes));
@@ -157,13 +150,38 @@ impl Trouble<'_> {
             "{next} leads now; its first acknowledgement came {took} after the kill"
         ));
         self.nodes.gone(leader).await?;
-        let mut client = self.restart(leader).await?;
-        let first = view(&mut client, &format!("catching {named} up")).await?;
-        let behind = HumanCount(self.course.highest.get().saturating_sub(first.last));
-        self.story.line(&format!("started {named} again on its old disk: it is {behind} behind"));
+        let (mut client, first) = self.bring_back(leader).await?;
         self.follow(&mut client, &named, first).await?;
         self.story.line(&format!("{named} is current, as a follower"));
         Ok(failover)
+    }
+
+    /// Starts a node again on its old disk, and waits until it has read it.
+    async fn bring_back(&self, node: usize) -> Result<(Client, View), DemoError> {
+        let (server, begun) = (SERVERS[node], self.clock.now());
+        let step = format!("starting {server} again");
+        let mut client = self.restart(node).await?;
+        let (mut seen, mut changed) = (View::default(), begun);
+        loop {
+            let now = view(&mut client, &step).await?;
+            if now.open {
+                let behind = HumanCount(self.course.highest.get().saturating_sub(now.last));
+                let (has, took) = (HumanCount(now.messages), self.clock.now().since(begun));
+                let took = spoken(took);
+                self.story.line(&format!(
+                    "started {server} again: {took} later it has read its old disk, with {has} \
+                     messages, and is {behind} behind"
+                ));
+                return Ok((client, now));
+            }
+            if now != seen {
+                (seen, changed) = (now, self.clock.now());
+            } else if self.clock.now().since(changed) > PATIENCE {
+                let how = format!("{server} stands still, with {} messages read", now.messages);
+                return Err(hung(&step, how));
+            }
+            sleep(LOOK).await;
+        }
     }
 
     /// Starts a node again, and connects to it.

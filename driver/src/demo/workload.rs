@@ -21,6 +21,8 @@ pub(super) const SUBJECT_FILTER: &str = "demo.>";
 pub(super) const SUBJECTS: u64 = 100;
 /// Messages at least: with fewer, the steps of the demo cannot be told apart.
 pub const FEWEST_MESSAGES: u64 = 100;
+/// Messages at most: the client's record of them takes 16 GB of memory.
+pub const MOST_MESSAGES: u64 = 1_000_000_000;
 /// Bytes of the largest payload, so that subject and header find room in a message of 1 MiB.
 pub const LARGEST_PAYLOAD: usize = 1024 * 1024 - 1024;
 
@@ -63,7 +65,7 @@ impl Workload {
     pub(super) fn survey(source: Source) -> Result<Self, DemoError> {
         let (messages, bytes) = match &source {
             Source::Made { messages, size } => (*messages, messages.saturating_mul(*size as u64)),
-            Source::Lines { file, most } => count_lines(file, most.unwrap_or(u64::MAX))?,
+            Source::Lines { file, most } => count_lines(file, most.unwrap_or(MOST_MESSAGES))?,
         };
         if messages < FEWEST_MESSAGES {
             let what = match &source {

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use anyhow::{Context, anyhow};
 use clap::Args;
 use jetwake_driver::clock::Clock;
-use jetwake_driver::demo::{self, Ending, FEWEST_MESSAGES, LARGEST_PAYLOAD, Options, Source};
+use jetwake_driver::demo::{
+    self, Ending, FEWEST_MESSAGES, LARGEST_PAYLOAD, MOST_MESSAGES, Options, Source,
+};
 
 use super::{Failure, block_on, tell};
 
@@ -26,7 +28,7 @@ const MESSAGES: u64 = 200_000;
 #[command(after_help = AFTER)]
 pub(super) struct DemoArguments {
     /// How many messages [default: 200000, or all lines of --input]
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(FEWEST_MESSAGES..))]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(FEWEST_MESSAGES..=MOST_MESSAGES))]
     messages: Option<u64>,
 
     /// Bytes of each payload.
