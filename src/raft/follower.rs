@@ -213,6 +213,8 @@ impl Raft {
             return Join::Gap;
         }
         match self.log.term(before) {
+            // Nothing stands there; nats-server's leaders may name a term for it all the same.
+            Some(_) if before == Index::ZERO => Join::Joins,
             Some(term) if term == entry.previous_term => Join::Joins,
             None => Join::Covered,
             Some(_) if before < self.commit => Join::Covered,

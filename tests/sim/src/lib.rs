@@ -3,6 +3,7 @@
 //!
 //! * [`Cluster`] is for scenarios: a test kills, cuts, pauses and asks, lets time pass, and in the
 //!   end lets the cluster settle. Every rule of [`checkers`] is checked meanwhile.
+//! * [`lone::Lone`] is for situations of one node: a test plays its peers, its disk and the clock.
 //! * [`workload::run`] plays one seed: load, faults that the seed draws, healing, checks.
 //!
 //! Nothing here reads a clock, an environment that changes a run, or a hash map's order; a run has
@@ -30,6 +31,7 @@ pub mod faults;
 pub mod history;
 pub mod ledger;
 pub mod log;
+pub mod lone;
 pub mod network;
 pub mod plain;
 pub mod process;
