@@ -68,13 +68,17 @@ struct Outline {
     metadata: BTreeMap<String, String>,
 }
 
-/// Reads a configuration strictly, and if that fails as far as it can be read.
+/// Reads a configuration strictly, and if that fails as far as it can be read. `null` is the
+/// configuration of zeros, as in Go.
 ///
 /// Upstream drops an assignment whose fields are known and have values that are not; here it is
 /// kept, as unsupported, with its name and metadata.
 pub(crate) fn read<C: Configuration>(
     json: &RawValue,
 ) -> Result<(C, Option<Unsupported>), serde_json::Error> {
+    if json.get() == "null" {
+        return Ok((C::default(), None));
+    }
     let mut unknown = None;
     let mut deserializer = serde_json::Deserializer::from_str(json.get());
     let strict = serde_ignored::deserialize(&mut deserializer, |path| {

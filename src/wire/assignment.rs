@@ -31,6 +31,27 @@ use super::stream_info::StreamInfoState;
 use crate::ids::PeerId;
 use crate::limits::Limits;
 
+/// A group without a name is none, which Go writes as `null`.
+pub(super) mod group_or_null {
+    use serde::{Deserializer, Serialize, Serializer};
+
+    use super::super::go_json::{is_zero, null_as_default};
+    use super::RaftGroup;
+
+    pub(crate) fn serialize<S: Serializer>(
+        group: &RaftGroup,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        if is_zero(group) { serializer.serialize_none() } else { group.serialize(serializer) }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<RaftGroup, D::Error> {
+        null_as_default(deserializer)
+    }
+}
+
 const STREAM: &str = "assign_stream";
 const CONSUMER: &str = "assign_consumer";
 
@@ -114,6 +135,7 @@ struct StreamEnvelope {
     created: GoTime,
     #[serde(rename = "stream")]
     config: Box<RawValue>,
+    #[serde(default, with = "group_or_null")]
     group: RaftGroup,
     #[serde(default)]
     sync: String,
@@ -132,10 +154,13 @@ struct ConsumerEnvelope {
     client: Option<ClientInfo>,
     #[serde(default)]
     created: GoTime,
+    #[serde(default)]
     name: String,
+    #[serde(default)]
     stream: String,
     #[serde(rename = "consumer")]
     config: Box<RawValue>,
+    #[serde(default, with = "group_or_null")]
     group: RaftGroup,
     #[serde(default, skip_serializing_if = "is_zero")]
     subject: String,
@@ -296,7 +321,10 @@ fn without_credentials(client: &ClientInfo) -> ClientInfo {
 }
 
 /// A configuration as JSON: as it came where we do not understand it, else anew.
-fn raw_config<C: Serialize>(config: &C, unsupported: Option<&Unsupported>) -> Box<RawValue> {
+pub(super) fn raw_config<C: Serialize>(
+    config: &C,
+    unsupported: Option<&Unsupported>,
+) -> Box<RawValue> {
     let as_it_came = unsupported.and_then(|unsupported| {
         RawValue::from_string(core::str::from_utf8(&unsupported.config).ok()?.to_owned()).ok()
     });
@@ -306,7 +334,7 @@ fn raw_config<C: Serialize>(config: &C, unsupported: Option<&Unsupported>) -> Bo
     })
 }
 
-fn config_error(format: &'static str, error: &serde_json::Error) -> WireError {
+pub(super) fn config_error(format: &'static str, error: &serde_json::Error) -> WireError {
     let fault = Fault::Json(go_json::describe(error));
     WireError { format, field: "config", offset: 0, fault }
 }
