@@ -304,6 +304,7 @@ fn nrg_parallel_catchup_rollback() {
     // A second gap, whose catchup begins too early.
     node.hear(&Append::by("n2", 1).after(1, 3).entry("d"));
     node.feed(&first);
+    assert_eq!(node.log(), both);
     node.feed(&second);
     assert_eq!(node.log(), both);
     node.feed(&Append::by("n2", 1).after(1, 2).entry("c").led_in(1));
