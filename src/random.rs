@@ -35,6 +35,21 @@ impl Random {
         range.start + Duration::from_nanos(self.bits() % width)
     }
 
+    /// A place below `count`; zero if there is none.
+    pub fn below(&mut self, count: usize) -> usize {
+        let bits = self.bits();
+        // What is left of a division by a number of places is one of them.
+        bits.checked_rem(count as u64).map_or(0, |place| place as usize)
+    }
+
+    /// Puts things in another order, each as likely as any other.
+    pub fn shuffle<T>(&mut self, things: &mut [T]) {
+        for last in (1..things.len()).rev() {
+            let place = self.below(last + 1);
+            things.swap(last, place);
+        }
+    }
+
     /// Eight base-62 digits, the last token of an inbox.
     pub fn inbox_token(&mut self) -> [u8; 8] {
         let mut bits = self.bits();

@@ -307,3 +307,35 @@ pub fn matches(filter: &[u8], subject: &[u8]) -> bool {
         }
     }
 }
+
+/// Whether every subject that `filter` takes is taken by `of` too. Upstream:
+/// `subjectIsSubsetMatch`.
+pub fn is_subset(filter: &[u8], of: &[u8]) -> bool {
+    let mut outer = of.split(|byte| *byte == b'.');
+    let mut inner = filter.split(|byte| *byte == b'.');
+    loop {
+        match (outer.next(), inner.next()) {
+            (None, None) => return true,
+            (Some(b">"), Some(_)) => return true,
+            (_, Some(b">")) => return false,
+            (Some(b"*"), Some(_)) => {}
+            (Some(outer), Some(inner)) if outer == inner && inner != b"*" => {}
+            _ => return false,
+        }
+    }
+}
+
+/// Whether some subject is taken by both filters. Upstream: `SubjectsCollide`.
+pub fn collide(one: &[u8], other: &[u8]) -> bool {
+    let mut left = one.split(|byte| *byte == b'.');
+    let mut right = other.split(|byte| *byte == b'.');
+    loop {
+        match (left.next(), right.next()) {
+            (None, None) => return true,
+            (Some(b">"), Some(_)) | (Some(_), Some(b">")) => return true,
+            (Some(b"*"), Some(_)) | (Some(_), Some(b"*")) => {}
+            (Some(left), Some(right)) if left == right => {}
+            _ => return false,
+        }
+    }
+}

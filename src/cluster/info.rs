@@ -3,14 +3,16 @@
 //! Upstream: `clusterInfo` and `checkClusterInfo` in `server/jetstream_cluster.go`.
 
 use alloc::collections::BTreeMap;
+use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use super::servers::Servers;
 use crate::ids::PeerId;
 use crate::raft::{PeerStatus, Status};
 use crate::stream::catchup::peers::CatchupPeers;
 use crate::time::{Duration, Time};
-use crate::wire::{ClusterInfo, GoTime, PeerInfo};
+use crate::wire::{ClusterInfo, GoTime, PeerInfo, RaftGroup};
 
 /// What one member knows of its cluster.
 #[derive(Clone, Copy, Debug)]
@@ -29,11 +31,17 @@ pub struct View<'a> {
     pub catchups: &'a CatchupPeers,
 }
 
-/// Describes a group: its leader and the other replicas, sorted by name. A peer whose name is not
-/// known goes by its id.
+/// Describes a group: its leader and the other replicas, sorted by name. A replica whose name is
+/// not known is said to be unknown, with its id and without a lag, which would mislead.
 pub fn cluster_info(view: View<'_>) -> ClusterInfo {
     let name = |peer: &PeerId| view.names.get(peer).cloned().unwrap_or_else(|| peer.to_string());
-    let replica = |peer: &PeerStatus| peer_info(view, name(&peer.peer), peer);
+    let replica = |peer: &PeerStatus| match view.names.get(&peer.peer) {
+        Some(name) => peer_info(view, name.clone(), peer),
+        None => {
+            let name = format!("Server name unknown at this time (peerID: {})", peer.peer);
+            PeerInfo { lag: 0, ..peer_info(view, name, peer) }
+        }
+    };
     let mut replicas: Vec<PeerInfo> = view.status.peers.iter().map(replica).collect();
     replicas.sort_by(|a, b| a.name.cmp(&b.name));
     ClusterInfo {
@@ -61,9 +69,26 @@ fn peer_info(view: View<'_>, name: String, peer: &PeerStatus) -> PeerInfo {
     }
 }
 
+/// Describes a group of which nobody answers: the servers that are known, all offline.
+///
+/// Upstream: `offlineClusterInfo`.
+pub fn offline_cluster_info(cluster: &str, group: &RaftGroup, servers: &Servers) -> ClusterInfo {
+    let replica = |peer: &PeerId| {
+        let name = servers.get(peer)?.name.clone();
+        Some(PeerInfo { name, offline: true, peer: Some(*peer), ..PeerInfo::default() })
+    };
+    ClusterInfo {
+        name: cluster.into(),
+        raft_group: group.name.clone(),
+        replicas: group.peers.iter().filter_map(replica).collect(),
+        ..ClusterInfo::default()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::servers::Server;
     use crate::ids::{Index, Term};
     use crate::raft::Position;
 
@@ -101,7 +126,7 @@ mod tests {
         assert_eq!(info.leader, "n1");
         let told: Vec<_> =
             info.replicas.iter().map(|r| (r.name.as_str(), r.current, r.offline, r.lag)).collect();
-        let unknown = n4.to_string();
+        let unknown = format!("Server name unknown at this time (peerID: {n4})");
         let mut expected = alloc::vec![
             ("n2", false, true, 9),
             ("n3", false, false, 7),
@@ -109,5 +134,21 @@ mod tests {
         ];
         expected.sort();
         assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn a_group_of_which_nobody_answers_is_all_offline() {
+        let [n1, n2] = ["n1", "n2"].map(PeerId::from_name);
+        let servers: Servers =
+            [(n1, Server { name: "n1".into(), ..Server::default() })].into_iter().collect();
+        let peers = alloc::vec![n1, n2];
+        let group = RaftGroup { name: "S-R2F-x".into(), peers, ..RaftGroup::default() };
+        let info = offline_cluster_info("C", &group, &servers);
+        assert_eq!((info.name.as_str(), info.raft_group.as_str()), ("C", "S-R2F-x"));
+        assert_eq!(info.leader, "");
+        let told: Vec<_> =
+            info.replicas.iter().map(|r| (r.name.as_str(), r.current, r.offline, r.peer)).collect();
+        // Of n2 nothing was ever heard.
+        assert_eq!(told, [("n1", false, true, Some(n1))]);
     }
 }

@@ -1,8 +1,19 @@
 //! The cluster: who holds which stream and consumer, and what clients are told of it.
 //!
 //! The rooms: `assignments` is the state of the meta group, `recovery` what a restart gathers of
-//! its log before anything starts, `meta` the group's machine; `info` describes groups.
+//! its log before anything starts, `inflight` what its leader proposed; `servers` is what is known
+//! of servers, `placement` chooses among them for streams and `consumer_group` for consumers;
+//! `consumer_request` decides on a client's wish, by the rules of `consumer_check` and `levels`;
+//! `info` and `alternates` tell clients where a stream is.
 
+pub mod alternates;
 pub mod assignments;
+pub mod consumer_check;
+pub mod consumer_group;
+pub mod consumer_request;
+pub mod inflight;
 pub mod info;
+pub mod levels;
+pub mod placement;
 pub mod recovery;
+pub mod servers;

@@ -1,6 +1,9 @@
 //! The meta group: what it assigns, what a restart makes of its log, and what stays offline.
 
+mod alternates;
+mod consumers;
 mod offline;
+mod placement;
 mod recovery;
 
 use bytes::Bytes;
