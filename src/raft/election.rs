@@ -8,6 +8,7 @@ use alloc::collections::BTreeSet;
 
 use bytes::Bytes;
 
+use super::gap::Cancelled;
 use super::{Context, Raft, Refusal, State, follower::Follower, send_to};
 use crate::command::{Command, Destination, Role};
 use crate::ids::{PeerId, Term, WriteId};
@@ -37,11 +38,11 @@ impl Raft {
         if matches!(self.state, State::Opening(_) | State::Aside(_) | State::Leader(_)) {
             return;
         }
+        self.cancel_catchup(context.out, Cancelled::Campaign);
         // There is no term behind the last: one could vote twice in it.
         if !self.may_lead || !self.members.contains(&self.me) || self.term == Term::MAX {
             return self.follow(context, None);
         }
-        self.end_catchup(context.out);
         self.term = self.term.next();
         self.vote = Some(self.me);
         let own_vote = self.write_term_and_vote(context.out);
@@ -88,7 +89,7 @@ impl Raft {
         }
         if request.term > self.term {
             self.adopt_term(context, request.term);
-            self.end_catchup(context.out);
+            self.cancel_catchup(context.out, Cancelled::NewTerm(request.term));
             match &mut self.state {
                 State::Follower(follower) => {
                     // Its timer runs on: who asks for votes in vain does not put it off.
@@ -194,7 +195,7 @@ impl Raft {
 
     /// Becomes a follower, of this leader if it is known.
     pub(super) fn follow(&mut self, context: &mut Context<'_>, leader: Option<PeerId>) {
-        self.end_catchup(context.out);
+        self.cancel_catchup(context.out, Cancelled::NewTerm(self.term));
         let timers = context.timers;
         let alone = self.others.is_empty() && self.members.contains(&self.me);
         let timeout = match alone && self.may_lead && self.term < Term::MAX {

@@ -9,6 +9,7 @@ use alloc::format;
 
 use bytes::Bytes;
 
+use super::gap::{Asking, Cancelled, Catchup, Phase};
 use super::{Context, Raft, Refusal, State, send_to, snapshot::is_snapshot};
 use crate::command::Report;
 use crate::ids::{Index, PeerId};
@@ -34,26 +35,7 @@ pub(super) struct Follower {
     reply: Option<Subject>,
     owes_ack: bool,
     acknowledged: Index,
-    catchup: Option<Catchup>,
-}
-
-/// What a follower does about a gap before the leader's newest entries.
-#[derive(Debug)]
-struct Catchup {
-    /// Where the leader sends what is missing.
-    inbox: Subject,
-    /// The last record that the leader was told is on disk.
-    seen: Index,
-    /// The last record that a live entry showed the leader to have: the catchup is not over before
-    /// it is here.
-    beyond: Index,
-    /// When it counts as stalled.
-    until: Time,
-    /// Whether the leader awaits word of progress, and where.
-    reply: Option<Subject>,
-    /// Live entries from beyond the gap, in order and without a gap of their own.
-    held: VecDeque<(AppendEntry, Bytes)>,
-    held_bytes: u64,
+    pub(super) catchup: Option<Asking>,
 }
 
 /// How an append entry joins the log.
@@ -100,22 +82,6 @@ impl Follower {
         match &self.catchup {
             Some(catchup) => election.min((catchup.until, Wake::Catchup)),
             None => election,
-        }
-    }
-}
-
-impl Catchup {
-    /// Keeps a live entry for the end of the catchup, if it continues what is held and fits.
-    fn hold(&mut self, entry: AppendEntry, record: Bytes, most: u64) {
-        self.beyond = self.beyond.max(entry.previous_index);
-        let continues = self
-            .held
-            .back()
-            .is_none_or(|(last, _)| last.previous_index.next() == entry.previous_index);
-        let bytes = record.len() as u64;
-        if !entry.entries.is_empty() && continues && self.held_bytes + bytes <= most {
-            self.held_bytes += bytes;
-            self.held.push_back((entry, record));
         }
     }
 }
@@ -186,6 +152,7 @@ impl Raft {
     fn take_live(&mut self, context: &mut Context<'_>, entry: AppendEntry, record: Bytes) {
         match self.join(&entry) {
             Join::Joins => {
+                self.cancelled = None;
                 if self.take(context, &entry, record, true) {
                     self.take_held(context);
                 }
@@ -323,42 +290,89 @@ impl Raft {
         }
     }
 
+    /// The gap is closed, or shows anew whether it is.
     pub(super) fn end_catchup(&mut self, out: &mut Outbox) {
         if let State::Follower(follower) = &mut self.state
-            && let Some(catchup) = follower.catchup.take()
+            && let Some(asking) = follower.catchup.take()
         {
-            out.unsubscribe(&catchup.inbox);
+            out.unsubscribe(&asking.inbox);
+        }
+    }
+
+    /// Gives a catchup up: nothing that its leader sends counts from now on.
+    pub(super) fn cancel_catchup(&mut self, out: &mut Outbox, why: Cancelled) {
+        if let State::Follower(follower) = &self.state
+            && let Some(asking) = &follower.catchup
+        {
+            let gap = asking.gap(self.log.last().index);
+            let cancelled = Catchup::Cancelled { gap, why };
+            out.report(self.group, Report::Catchup(format!("the log's catchup is {cancelled}")));
+            self.cancelled = Some((gap, why));
+            self.end_catchup(out);
+        }
+    }
+
+    /// What is done about what the log lacks.
+    pub(super) fn catchup(&self) -> Catchup {
+        let asking = match &self.state {
+            State::Follower(follower) => follower.catchup.as_ref(),
+            State::Leader(_) => return Catchup::None,
+            _ => None,
+        };
+        match (asking, self.cancelled) {
+            (Some(asking), _) => asking.status(self.log.last().index),
+            (None, Some((gap, why))) => Catchup::Cancelled { gap, why },
+            (None, None) => Catchup::None,
         }
     }
 
     /// Asks the leader for everything behind the end of the log, at a fresh inbox.
     fn ask_for_catchup(&mut self, context: &mut Context<'_>, beyond: Option<(AppendEntry, Bytes)>) {
-        let State::Follower(follower) = &self.state else { return };
-        let known = follower.catchup.as_ref().map_or(Index::ZERO, |catchup| catchup.beyond);
-        self.end_catchup(context.out);
-        let last = self.log.last();
         let State::Follower(follower) = &mut self.state else { return };
+        let before = follower.catchup.take();
+        if let Some(asking) = &before {
+            context.out.unsubscribe(&asking.inbox);
+        }
         let (Some(leader), Some(reply)) = (follower.leader, follower.reply.clone()) else { return };
+        let last = self.log.last();
         let inbox = subject::raft_catchup(context.random);
         context.out.subscribe(self.group, inbox.clone());
-        let mut catchup = Catchup {
+        let mut asking = Asking {
             inbox: inbox.clone(),
+            leader,
+            since: before.as_ref().map_or(context.now, |asking| asking.since),
+            // A record that was found to be another's is lacking too.
+            from: before.as_ref().map_or(last.index, |asking| asking.from.min(last.index)),
             seen: last.index,
-            beyond: known,
+            beyond: before.as_ref().map_or(Index::ZERO, |asking| asking.beyond),
             until: context.now + context.timers.log_catchup_stall,
             reply: None,
+            phase: Phase::Asked { stalls: 0 },
             held: VecDeque::new(),
             held_bytes: 0,
         };
         if let Some((entry, record)) = beyond {
-            catchup.hold(entry, record, context.limits.follower_held.get());
+            asking.hold(entry, record, context.limits.follower_held.get());
         }
-        follower.catchup = Some(catchup);
+        follower.catchup = Some(asking);
+        self.cancelled = None;
         let request =
             AppendResponse { term: last.term, index: last.index, peer: self.me, success: false };
         context.out.push(send_to(leader, reply, Some(inbox), request.to_bytes()));
         let phase = format!("the log asks {leader} for what follows {}", last.index);
         context.out.report(self.group, Report::Catchup(phase));
+    }
+
+    /// Nothing came for too long: the leader is asked again.
+    fn catchup_stalled(&mut self, context: &mut Context<'_>, stalls: u32) {
+        let phase = format!("the log's catchup stalled at {}", self.log.last().index);
+        context.out.report(self.group, Report::Catchup(phase));
+        self.ask_for_catchup(context, None);
+        if let State::Follower(follower) = &mut self.state
+            && let Some(asking) = &mut follower.catchup
+        {
+            asking.phase = Phase::Asked { stalls };
+        }
     }
 
     /// An append entry on a catchup inbox; one of an earlier catchup is ignored.
@@ -381,6 +395,10 @@ impl Raft {
         }
         catchup.until = context.now + context.timers.log_catchup_stall;
         catchup.reply = reply;
+        catchup.phase = match is_snapshot(&entry) {
+            true => Phase::Snapshot(entry.previous_index),
+            false => Phase::Log,
+        };
         if is_snapshot(&entry) {
             self.receive_snapshot(context, &entry)?;
         } else {
@@ -451,10 +469,12 @@ impl Raft {
             follower.leader = None;
             return self.campaign(context);
         }
-        if follower.catchup.as_ref().is_some_and(|catchup| context.now >= catchup.until) {
-            let phase = format!("the log's catchup stalled at {}", self.log.last().index);
-            context.out.report(self.group, Report::Catchup(phase));
-            self.ask_for_catchup(context, None);
+        if let Some(asking) = follower.catchup.as_ref().filter(|c| context.now >= c.until) {
+            let stalls = match asking.phase {
+                Phase::Asked { stalls } => stalls.saturating_add(1),
+                Phase::Log | Phase::Snapshot(_) => 1,
+            };
+            self.catchup_stalled(context, stalls);
         }
     }
 }

@@ -6,12 +6,14 @@
 //! `docs/decisions.md`.
 //!
 //! The rooms: `log` knows the terms, `quorum` counts, `held` keeps back what is not durable;
-//! `opening` starts from a disk, `election` decides who leads, `follower` takes entries in,
-//! `leader` hands them out, `catchup` feeds one follower that lags, `snapshot` replaces logs.
+//! `opening` starts from a disk, `election` decides who leads, `follower` takes entries in, `gap` is
+//! what it lacks, `leader` hands them out, `catchup` feeds one follower that lags, `snapshot` replaces
+//! logs.
 
 mod catchup;
 mod election;
 mod follower;
+mod gap;
 mod held;
 mod leader;
 mod log;
@@ -46,6 +48,7 @@ use leader::Leader;
 use log::Log;
 use opening::Opening;
 
+pub use gap::{Cancelled, Catchup, Gap};
 pub use leader::ProposeError;
 pub use log::Position;
 pub use quorum::Members;
@@ -74,6 +77,8 @@ pub struct Raft {
     snapshot: Option<snapshot::Snapshot>,
     installing: Option<snapshot::Installing>,
     installed: Option<Installed>,
+    /// The catchup that was given up last, until something shows that nothing is missing.
+    cancelled: Option<(Gap, Cancelled)>,
     commit: Index,
     /// The last committed record that the machine was handed.
     applied: Index,
@@ -147,6 +152,8 @@ pub struct Status {
     pub applied: Index,
     /// Whether a catchup of the log is under way here.
     pub catching_up: bool,
+    /// What is done about what the log lacks.
+    pub catchup: Catchup,
     /// The other members, as a leader sees them.
     pub peers: Vec<PeerStatus>,
 }
@@ -188,6 +195,7 @@ impl Raft {
             snapshot: None,
             installing: None,
             installed: None,
+            cancelled: None,
             commit: Index::ZERO,
             applied: Index::ZERO,
             applying: None,
@@ -385,6 +393,7 @@ impl Raft {
             commit: self.commit,
             applied: self.applied,
             catching_up: matches!(&self.state, State::Follower(f) if f.catching_up()),
+            catchup: self.catchup(),
             peers: match &self.state {
                 State::Leader(leader) => leader.peers(&self.others),
                 _ => Vec::new(),
@@ -393,6 +402,7 @@ impl Raft {
     }
 
     fn stand_aside(&mut self, context: &mut Context<'_>, why: String) {
+        self.cancel_catchup(context.out, Cancelled::Aside);
         self.held.clear();
         self.loads.clear();
         context.out.report(self.group, Report::StoodAside(why.clone()));

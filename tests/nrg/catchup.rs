@@ -121,7 +121,7 @@ fn nrg_catchup_from_new_leader_with_incorrect_pterm() {
 /// Who votes in a newer term gives its catchup up: else the old leader could reach a quorum with
 /// records that the new one lacks.
 ///
-/// Seen red without `end_catchup` in `Raft::handle_vote_request`.
+/// Seen red without `cancel_catchup` in `Raft::handle_vote_request`.
 #[test]
 fn nrg_cancel_catchup_when_detecting_higher_term_during_vote_request() {
     let mut node = member_that_holds_nothing();

@@ -63,7 +63,7 @@ fn nrg_reject_new_append_entry_from_previous_leader() {
 /// in the message: after the vote nothing of the old leader is stored.
 ///
 /// Upstream takes the catchup message that names no leader's term, for the sake of older servers;
-/// ours has closed the inbox with the vote, so it takes neither. Seen red without `end_catchup` in
+/// ours has closed the inbox with the vote, so it takes neither. Seen red without `cancel_catchup` in
 /// `Raft::handle_vote_request`.
 #[test]
 fn nrg_reject_append_entry_during_catchup_from_previous_leader() {
