@@ -95,6 +95,8 @@ pub(crate) fn binary(value: &Value) -> Bytes {
 
 /// One message of the recorded exchange.
 pub(crate) struct Recorded {
+    /// Microseconds since the beginning.
+    pub(crate) us: u64,
     pub(crate) subject: String,
     pub(crate) reply: String,
     pub(crate) payload: Bytes,
@@ -107,7 +109,9 @@ pub(crate) fn trace() -> Vec<Recorded> {
     let recorded = |line: &str| {
         let value: Value = serde_json::from_str(line).expect("a line is JSON");
         let text = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
-        Recorded { subject: text("subject"), reply: text("reply"), payload: unhex(&text("hex")) }
+        let us = value["us"].as_u64().expect("a time");
+        let payload = unhex(&text("hex"));
+        Recorded { us, subject: text("subject"), reply: text("reply"), payload }
     };
     text.lines().map(recorded).collect()
 }
