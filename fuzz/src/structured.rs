@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use jetwake::ids::{Index, PeerId, Sequence, Term};
 use jetwake::wire::{
     AppendEntry, AppendEntryBuilder, DomainState, EntryKind, PeerState, RaftSnapshot, SequenceSet,
-    StreamMessage,
+    StreamMessage, StreamMessageView,
 };
 
 use crate::checks::formats::{group, limits};
@@ -118,22 +118,26 @@ pub fn stream_message(input: &[u8]) -> Result<()> {
     let u = &mut Unstructured::new(input);
     let flags: u64 = u.arbitrary()?;
     let repeated = usize::from(u.arbitrary::<u16>()?);
-    let message = StreamMessage {
-        sequence: Sequence::new(u.arbitrary()?),
-        timestamp: u.arbitrary()?,
-        subject: field(u)?,
-        reply: field(u)?,
-        header: field(u)?,
-        // Long enough to be compressed, now and then.
-        payload: Bytes::from(rest(u)?.repeat(1 + repeated % 32)),
+    let (sequence, timestamp) = (Sequence::new(u.arbitrary()?), u.arbitrary()?);
+    let (subject, reply, header) = (field(u)?, field(u)?, field(u)?);
+    // Long enough to be compressed, now and then.
+    let payload = rest(u)?.repeat(1 + repeated % 32);
+    let message = StreamMessageView {
+        sequence,
+        timestamp,
+        subject: &subject,
+        reply: &reply,
+        header: &header,
+        payload: &payload,
         sourced: flags & 1 != 0,
         unknown_flags: flags & !1,
     };
     let mut buffer = BytesMut::new();
     message.encode(&mut buffer).expect("every field is short");
-    assert_eq!(StreamMessage::decode(&buffer.split().freeze(), &limits()).as_ref(), Ok(&message));
+    let decode = |bytes| StreamMessage::decode(&bytes, &limits()).expect("just encoded");
+    assert_eq!(decode(buffer.split().freeze()), message);
     message.encode_allow_compress(&mut buffer).expect("every field is short");
-    assert_eq!(StreamMessage::decode(&buffer.freeze(), &limits()), Ok(message));
+    assert_eq!(decode(buffer.freeze()), message);
     Ok(())
 }
 

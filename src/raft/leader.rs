@@ -103,7 +103,8 @@ impl Leader {
                 || open.len() >= usize::from(most_entries)
         });
         if full {
-            self.waiting.push_back(AppendEntryBuilder::new());
+            let room = AppendEntryBuilder::entry_len(bytes);
+            self.waiting.push_back(AppendEntryBuilder::with_capacity(room));
         }
         let last = self.waiting.len() - 1;
         &mut self.waiting[last]

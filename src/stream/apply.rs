@@ -25,8 +25,8 @@ use crate::command::{Answer, Place, Report, StoreChange};
 use crate::context::Context;
 use crate::ids::{Index, RequestId, Sequence};
 use crate::wire::{
-    ApiError, ApiResponse, AppendEntry, EntryKind, MessageDelete, Op, ResponseType, StreamMessage,
-    StreamPurge, WireError,
+    ApiError, ApiResponse, AppendEntry, EntryKind, MessageDelete, Op, ResponseType,
+    StreamMessageView, StreamPurge, WireError,
 };
 
 /// Room for the answers of one record.
@@ -72,12 +72,12 @@ impl Stream {
         }
         let mut changes = Changes::default();
         let already = self.contents.applied.entries;
-        let normal = entry.entries.iter().filter(|part| part.kind == EntryKind::Normal);
-        for (number, part) in (0_u32..).zip(normal) {
+        let normal = entry.entries.views().filter(|(kind, _)| *kind == EntryKind::Normal);
+        for (number, (_, data)) in (0_u32..).zip(normal) {
             if number < already {
                 continue;
             }
-            if let Err(error) = self.apply_entry(context, &mut changes, record, &part.data) {
+            if let Err(error) = self.apply_entry(context, &mut changes, record, data) {
                 return self.stop(context, format!("log record {index}, entry {number}: {error}"));
             }
             // Not a move of its own: the mark of the next change carries it.
@@ -99,15 +99,17 @@ impl Stream {
         context: &mut Context<'_>,
         changes: &mut Changes,
         record: &Bytes,
-        data: &Bytes,
+        data: &[u8],
     ) -> Result<(), ApplyError> {
         match Op::of(data)? {
             Op::Message | Op::CompressedMessage => {
-                let message = StreamMessage::decode(data, context.limits)?;
+                let mut unpacked = Vec::new();
+                let message = StreamMessageView::decode(data, &mut unpacked, context.limits)?;
                 self.apply_message(context, changes, record, (data, message))
             }
             Op::DeleteMessage => {
-                let delete = MessageDelete::decode(data, context.limits)?;
+                let data = Bytes::copy_from_slice(data);
+                let delete = MessageDelete::decode(&data, context.limits)?;
                 if !changes.places.is_empty() {
                     self.flush(context, changes, record);
                 }
@@ -115,7 +117,8 @@ impl Stream {
                 Ok(())
             }
             Op::Purge => {
-                let purge = StreamPurge::decode(data, context.limits)?;
+                let data = Bytes::copy_from_slice(data);
+                let purge = StreamPurge::decode(&data, context.limits)?;
                 self.flush(context, changes, record);
                 self.apply_purge(context, &purge);
                 Ok(())
@@ -129,7 +132,7 @@ impl Stream {
         context: &mut Context<'_>,
         changes: &mut Changes,
         record: &Bytes,
-        (data, message): (&Bytes, StreamMessage),
+        (data, message): (&[u8], StreamMessageView<'_>),
     ) -> Result<(), ApplyError> {
         let proposed = message.sequence;
         let own = self.leadership.as_mut().and_then(|own| own.message_applied(proposed));
@@ -137,7 +140,7 @@ impl Stream {
         if proposed < expected {
             // It is there already, or a purge went past it.
             if let Some(request) = own {
-                if let Some(id) = header::field(&message.header, header::MESSAGE_ID) {
+                if let Some(id) = header::field(message.header, header::MESSAGE_ID) {
                     self.contents.dedupe.withdraw(id);
                 }
                 let error = ApiError::STREAM_SEQUENCE_NOT_MATCH;
@@ -288,7 +291,7 @@ fn ranges(removed: Ranges) -> StoreChange {
 }
 
 /// Where `part` lies in `whole`, if it is a slice of it.
-fn part_of(whole: &Bytes, part: &Bytes) -> Option<(u32, u32)> {
+fn part_of(whole: &[u8], part: &[u8]) -> Option<(u32, u32)> {
     let offset = (part.as_ptr() as usize).checked_sub(whole.as_ptr() as usize)?;
     let inside = offset.checked_add(part.len()).is_some_and(|end| end <= whole.len());
     inside.then_some(())?;

@@ -1,7 +1,7 @@
 //! What a stream holds, as its log says: the part of a stream that is the same on every replica, and
 //! the queue by which it reaches the disk.
 
-use bytes::Bytes;
+use alloc::vec::Vec;
 
 use super::dedupe::Dedupe;
 use super::header;
@@ -12,7 +12,7 @@ use crate::event::StoreMark;
 use crate::ids::{GroupId, Index, Sequence, Term};
 use crate::outbox::Outbox;
 use crate::subject::Subject;
-use crate::wire::StreamMessage;
+use crate::wire::StreamMessageView;
 
 /// How far a stream has applied its log: whole records up to one, and entries of the next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub(super) struct Contents {
     pub(super) index: StreamIndex,
     pub(super) dedupe: Dedupe,
     /// The id of the last message, or nothing.
-    pub(super) last_message_id: Bytes,
+    pub(super) last_message_id: Vec<u8>,
     /// When the last message was taken, in nanoseconds since the epoch.
     pub(super) last_time: i64,
     /// Proposed messages that failed when they were applied (upstream's `clfs`).
@@ -52,7 +52,7 @@ impl Contents {
             sync,
             index: StreamIndex::new(key),
             dedupe: Dedupe::new(key, window, ids),
-            last_message_id: Bytes::new(),
+            last_message_id: Vec::new(),
             last_time: 0,
             failed: 0,
             applied: Applied::default(),
@@ -81,20 +81,19 @@ impl Contents {
 
     /// Adds a message to the index and its id to those that are known; whether it fits: it has to be
     /// behind the last, and below 4 GiB.
-    pub(super) fn add(&mut self, sequence: Sequence, message: &StreamMessage) -> bool {
-        let StreamMessage { subject, header, payload, timestamp, .. } = message;
+    pub(super) fn add(&mut self, sequence: Sequence, message: &StreamMessageView<'_>) -> bool {
+        let StreamMessageView { subject, header, payload, timestamp, .. } = *message;
         let Some(size) = message_size(subject, header, payload) else { return false };
-        if !self.index.append(sequence, subject, size, *timestamp) {
+        if !self.index.append(sequence, subject, size, timestamp) {
             return false;
         }
-        self.last_time = *timestamp;
+        self.last_time = timestamp;
         let id = header::field(header, header::MESSAGE_ID);
-        match id {
-            Some(id) => {
-                self.dedupe.store(id, sequence, *timestamp);
-                self.last_message_id = header.slice_ref(id);
-            }
-            None => self.last_message_id.clear(),
+        // Copied, as a slice would keep the whole record in memory.
+        self.last_message_id.clear();
+        if let Some(id) = id {
+            self.dedupe.store(id, sequence, timestamp);
+            self.last_message_id.extend_from_slice(id);
         }
         true
     }

@@ -276,7 +276,7 @@ impl Stream {
             return self.notices.push_back(Notice::StepDown("the stream is not current".into()));
         }
         let last = self.contents.index.last().plus(self.contents.failed);
-        let id = self.contents.last_message_id.clone();
+        let id = Bytes::copy_from_slice(&self.contents.last_message_id);
         self.leadership = Some(Leadership::new(self.key, last, id));
     }
 

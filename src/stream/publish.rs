@@ -24,7 +24,7 @@ use crate::outbox::Outbox;
 use crate::subject;
 use crate::wire::{
     ApiError, ApiResponse, MessageDelete, PublishAckTemplate, PurgeRequest, ResponseType,
-    StreamMessage, StreamPurge,
+    StreamMessageView, StreamPurge,
 };
 
 /// Bytes of subject, header and payload above which upstream compresses a message.
@@ -45,9 +45,32 @@ pub struct Proposal {
 #[derive(Debug)]
 enum Entry {
     /// Written straight into the append entry.
-    Message(StreamMessage),
+    Message(Published),
     /// Written already: compressed, or JSON.
     Encoded(Bytes),
+}
+
+/// A message with what was decided on for it.
+#[derive(Debug)]
+struct Published {
+    subject: Bytes,
+    header: Bytes,
+    payload: Bytes,
+    sequence: Sequence,
+    timestamp: i64,
+}
+
+impl Published {
+    fn view(&self) -> StreamMessageView<'_> {
+        StreamMessageView {
+            subject: &self.subject,
+            header: &self.header,
+            payload: &self.payload,
+            sequence: self.sequence,
+            timestamp: self.timestamp,
+            ..StreamMessageView::default()
+        }
+    }
 }
 
 impl Proposal {
@@ -58,7 +81,7 @@ impl Proposal {
     /// The exact length of the entry's data.
     pub fn encoded_len(&self) -> usize {
         match &self.entry {
-            Entry::Message(message) => message.encoded_len(),
+            Entry::Message(message) => message.view().encoded_len(),
             Entry::Encoded(data) => data.len(),
         }
     }
@@ -67,7 +90,10 @@ impl Proposal {
     pub fn encode(&self, buffer: &mut BytesMut) {
         match &self.entry {
             Entry::Message(message) => {
-                message.encode(buffer).expect("its lengths were checked when it was decided on");
+                message
+                    .view()
+                    .encode(buffer)
+                    .expect("its lengths were checked when it was decided on");
             }
             Entry::Encoded(data) => buffer.extend_from_slice(data),
         }
@@ -481,20 +507,15 @@ impl Stream {
             expected,
         };
         let time = context.now.as_timestamp();
-        let message = StreamMessage {
-            subject,
-            header,
-            payload,
-            sequence: leadership.sequence,
-            timestamp: time,
-            ..StreamMessage::default()
-        };
+        let sequence = leadership.sequence;
+        let message = Published { subject, header, payload, sequence, timestamp: time };
         let pending = Pending { request, kind };
         let length = message.subject.len() + message.header.len() + message.payload.len();
         if length <= COMPRESS_ABOVE {
             let entry = Entry::Message(message);
             return Some(Proposal { entry, pending, id, time });
         }
+        let message = message.view();
         let mut encoded = BytesMut::with_capacity(message.encoded_len());
         match message.encode_allow_compress(&mut encoded) {
             Ok(()) => {

@@ -84,8 +84,12 @@ impl Stream {
 
 /// A stored message as clients see it.
 fn message(stored: &StoredMessage, limits: &Limits) -> Result<Message, WireError> {
-    let StreamMessage { subject, header, payload, timestamp, .. } =
-        StreamMessage::decode(&stored.record, limits)?;
-    let time = Time::from_nanos(u64::try_from(timestamp).unwrap_or(0));
-    Ok(Message { sequence: stored.sequence, time, subject, header, payload })
+    let message = StreamMessage::decode(&stored.record, limits)?;
+    Ok(Message {
+        sequence: stored.sequence,
+        time: Time::from_nanos(u64::try_from(message.timestamp()).unwrap_or(0)),
+        subject: message.share(message.subject()),
+        header: message.share(message.header()),
+        payload: message.share(message.payload()),
+    })
 }

@@ -4,11 +4,12 @@
 //! first and last that the store does not have was deleted.
 
 use alloc::format;
+use alloc::vec::Vec;
 
 use crate::context::Context;
 use crate::event::{StoreMark, StoredMessage};
 use crate::ids::{LoadId, Sequence};
-use crate::wire::StreamMessage;
+use crate::wire::StreamMessageView;
 
 use super::{Notice, Phase, Stream};
 
@@ -67,9 +68,10 @@ impl Stream {
             return;
         }
         let (mark, first) = (restore.mark, restore.first);
+        let mut unpacked = Vec::new();
         for stored in messages {
             let sequence = stored.sequence;
-            let added = StreamMessage::decode(&stored.record, context.limits)
+            let added = StreamMessageView::decode(&stored.record, &mut unpacked, context.limits)
                 .map(|message| sequence <= mark.last && self.contents.add(sequence, &message));
             match added {
                 Ok(true) => {}

@@ -320,9 +320,10 @@ impl AppendEntryBuilder {
         Self::with_capacity(0)
     }
 
-    /// An empty one, with room for so many bytes of entries before it must grow.
+    /// An empty one, with room for so many bytes of entries before it must grow. They, the head,
+    /// and the leader's term of zero that a live message has, fill one piece of memory exactly.
     pub fn with_capacity(entries: usize) -> Self {
-        let room = HEAD.saturating_add(entries).saturating_add(varint::MAX_LEN);
+        let room = HEAD.saturating_add(entries).saturating_add(varint::len(0));
         let mut message = BytesMut::with_capacity(room);
         message.put_bytes(0, HEAD);
         Self { message, count: 0 }

@@ -62,8 +62,8 @@ impl StreamOp {
     pub fn to_bytes(&self) -> Result<Bytes, WireError> {
         let mut buffer = bytes::BytesMut::new();
         match self {
-            Self::Message(message) => message.encode_allow_compress(&mut buffer)?,
-            Self::Batch(message) => message.encode_allow_compress(&mut buffer)?,
+            Self::Message(message) => message.encode_allow_compress(&mut buffer),
+            Self::Batch(message) => message.view().encode_allow_compress(&mut buffer)?,
             Self::Purge(purge) => return Ok(purge.encode()),
             Self::Delete(delete) => return Ok(delete.encode()),
             Self::DeleteRange(range) => return Ok(range.encode()),

@@ -53,7 +53,7 @@ pub use api_level::Unsupported;
 pub use append_entry::{AppendEntry, AppendEntryBuilder, Entries, EntriesIter, Entry, EntryKind};
 pub use append_response::AppendResponse;
 pub use assignment::{ConsumerAssignment, RaftGroup, StreamAssignment};
-pub use batch_message::BatchMessage;
+pub use batch_message::{BatchMessage, BatchMessageView};
 pub use client_info::ClientInfo;
 pub use cluster_info::{ClusterInfo, PeerInfo, StreamAlternate};
 pub use consumer_config::{AckPolicy, ConsumerConfig, DeliverPolicy, PriorityPolicy, ReplayPolicy};

@@ -2,8 +2,6 @@
 //!
 //! Upstream: `entryOp` in `server/jetstream_cluster.go`. Numbers are only ever added.
 
-use bytes::Bytes;
-
 use super::error::WireError;
 use super::reader::Reader;
 
@@ -112,7 +110,7 @@ impl Op {
     ///
     /// # Errors
     /// [`WireError`] if there is not even an op.
-    pub fn of(data: &Bytes) -> Result<Self, WireError> {
+    pub fn of(data: &[u8]) -> Result<Self, WireError> {
         Reader::new("entry", data).u8("op").map(Self::from_u8)
     }
 }

@@ -14,6 +14,21 @@ const FORMAT: &str = "s2_block";
 /// # Errors
 /// [`WireError`] if the block claims more than `limit` bytes, or is corrupt.
 pub fn decode_block(block: &[u8], limit: u64) -> Result<Vec<u8>, WireError> {
+    let mut unpacked = Vec::new();
+    decode_block_into(block, limit, &mut unpacked)?;
+    Ok(unpacked)
+}
+
+/// Unpacks a block in place of what `unpacked` holds, which grows to what the block claims to
+/// unpack to, `limit` bytes at most. After an error it holds anything.
+///
+/// # Errors
+/// As [`decode_block`].
+pub fn decode_block_into(
+    block: &[u8],
+    limit: u64,
+    unpacked: &mut Vec<u8>,
+) -> Result<(), WireError> {
     let error = |field, offset, fault| WireError { format: FORMAT, field, offset, fault };
     let corrupt = |_| error("block", 0, Fault::Compression);
     let (length, _) = minlz::decode_len(block).map_err(corrupt)?;
@@ -21,10 +36,14 @@ pub fn decode_block(block: &[u8], limit: u64) -> Result<Vec<u8>, WireError> {
         let fault = Fault::TooLarge { limit, found: length as u64 };
         return Err(error("length", 0, fault));
     }
-    let mut unpacked = alloc::vec![0; length];
-    let written = minlz::decode_into(&mut unpacked, block).map_err(corrupt)?;
+    if unpacked.capacity() < length {
+        // Memory that comes zeroed is cheaper than memory that has to be.
+        *unpacked = alloc::vec![0; length];
+    }
+    unpacked.resize(length, 0);
+    let written = minlz::decode_into(unpacked, block).map_err(corrupt)?;
     unpacked.truncate(written);
-    Ok(unpacked)
+    Ok(())
 }
 
 /// Packs a block.

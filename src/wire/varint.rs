@@ -2,9 +2,6 @@
 
 use bytes::{BufMut, BytesMut};
 
-/// Bytes of a number of 64 bits at most.
-pub(crate) const MAX_LEN: usize = 10;
-
 /// How many bytes the number takes.
 pub(crate) const fn len(value: u64) -> usize {
     let bits = 64 - (value | 1).leading_zeros() as usize;

@@ -39,15 +39,15 @@ pub(crate) const FORMATS: [Format; 27] = [
     format("term_and_vote", |bytes, _| Ok(TermAndVote::decode(bytes)?.to_bytes())),
     format("stream_msg", |bytes, limits| {
         let mut out = BytesMut::new();
-        StreamMessage::decode(bytes, limits)?.encode_allow_compress(&mut out)?;
+        StreamMessage::decode(bytes, limits)?.encode_allow_compress(&mut out);
         Ok(out.freeze())
     }),
     format("stream_msg_body", |bytes, _| {
-        Ok(StreamMessage::decode_body(bytes)?.to_bytes()?.slice(1..))
+        Ok(StreamMessage::decode_body(bytes)?.to_bytes().slice(1..))
     }),
-    format("batch_msg", |bytes, limits| BatchMessage::decode(bytes, limits)?.to_bytes()),
+    format("batch_msg", |bytes, limits| BatchMessage::decode(bytes, limits)?.view().to_bytes()),
     format("batch_msg_body", |bytes, limits| {
-        Ok(BatchMessage::decode_body(bytes, false, limits)?.to_bytes()?.slice(1..))
+        Ok(BatchMessage::decode_body(bytes, false, limits)?.view().to_bytes()?.slice(1..))
     }),
     format("stream_op", |bytes, limits| StreamOp::decode(bytes, limits)?.to_bytes()),
     format("stream_state", |bytes, limits| {

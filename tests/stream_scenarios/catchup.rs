@@ -7,7 +7,7 @@ use jetwake::ids::{ByteCount, Index, PeerId, Sequence, Term};
 use jetwake::stream::Notice;
 use jetwake::subject::Kind;
 use jetwake::time::Duration;
-use jetwake::wire::{DeleteRange, StreamMessage, SyncRequest};
+use jetwake::wire::{DeleteRange, StreamMessage, StreamMessageView, SyncRequest};
 
 use crate::rig::{Log, Replica, Sent, Store, assert_same, leader};
 
@@ -179,17 +179,17 @@ fn message(request: &Sent, payload: Bytes) -> Sent {
 fn stored(one: &Replica, sequence: u64) -> Bytes {
     let message = StreamMessage::decode(&one.store.messages[&sequence], &one.limits);
     let sequence = Sequence::new(sequence);
-    let message = StreamMessage { sequence, ..message.expect("a stored message") };
-    message.to_bytes().expect("short")
+    let message = message.expect("a stored message");
+    StreamMessageView { sequence, ..message.view() }.to_bytes().expect("short")
 }
 
 fn plain(sequence: u64) -> Bytes {
-    let message = StreamMessage {
-        subject: Bytes::from_static(b"s.1"),
-        payload: Bytes::from_static(b"x"),
+    let message = StreamMessageView {
+        subject: b"s.1",
+        payload: b"x",
         sequence: Sequence::new(sequence),
         timestamp: 7,
-        ..StreamMessage::default()
+        ..StreamMessageView::default()
     };
     message.to_bytes().expect("short")
 }
@@ -433,12 +433,10 @@ fn a_server_that_never_stops_sending_is_stopped() {
     two.limits.stream_catchups_in_flight = ByteCount::new(1000);
     install(&mut two, index, &state);
     let request = request_of(&mut two);
-    let big = StreamMessage {
-        payload: Bytes::from(vec![b'x'; 600 << 10]),
-        ..StreamMessage::decode(&plain(21), &two.limits).expect("good")
-    };
-    for sequence in [21, 22] {
-        let big = StreamMessage { sequence: Sequence::new(sequence), ..big.clone() };
+    let payload = vec![b'x'; 600 << 10];
+    let small = StreamMessage::decode(&plain(21), &two.limits).expect("good");
+    for sequence in [21, 22].map(Sequence::new) {
+        let big = StreamMessageView { sequence, payload: &payload, ..small.view() };
         let sent = message(&request, big.to_bytes().expect("short"));
         // The store takes nothing meanwhile.
         two.step(|stream, cx| {

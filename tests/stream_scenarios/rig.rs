@@ -404,7 +404,9 @@ pub(crate) fn assert_same(left: &Replica, right: &Replica) {
         let message = |(sequence, record): (&u64, &Bytes)| {
             let message = jetwake::wire::StreamMessage::decode(record, &Limits::default());
             let message = message.expect("a stored message");
-            (*sequence, message.subject, message.header, message.payload, message.timestamp)
+            let view = message.view();
+            let [subject, header, payload] = [view.subject, view.header, view.payload];
+            (*sequence, [subject, header, payload].map(<[u8]>::to_vec), view.timestamp)
         };
         replica.store.messages.iter().map(message).collect::<Vec<_>>()
     };

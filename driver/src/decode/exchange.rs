@@ -325,7 +325,7 @@ impl Exchange {
         }
         let op = StreamOp::decode(bytes, &Limits::default())?;
         said.index = match &op {
-            StreamOp::Message(message) => Some(message.sequence.get()),
+            StreamOp::Message(message) => Some(message.sequence().get()),
             StreamOp::DeleteRange(range) => range.last().map(jetwake::ids::Sequence::get),
             _ => None,
         };
@@ -365,10 +365,11 @@ fn operation(op: &StreamOp) -> String {
     match op {
         StreamOp::Message(message) if message.is_skip() => "a message that is no more".into(),
         StreamOp::Message(message) => {
-            let size = message.payload.len();
-            format!("message {}, {size} bytes", message.subject.escape_ascii())
+            let size = message.payload().len();
+            format!("message {}, {size} bytes", message.subject().escape_ascii())
         }
         StreamOp::Batch(batch) => {
+            let batch = batch.view();
             let end = if batch.commit { ", the last" } else { "" };
             format!(
                 "message {} of batch {}{end}",

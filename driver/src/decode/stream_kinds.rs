@@ -4,8 +4,9 @@ use bytes::{Bytes, BytesMut};
 use jetwake::ids::Sequence;
 use jetwake::limits::Limits;
 use jetwake::wire::{
-    BatchMessage, ConsumerOp, ConsumerState, DeleteBlock, DeleteRange, MessageDelete, Op,
-    SequencePair, SequenceSet, StreamMessage, StreamPurge, StreamState, s2, s2_stream,
+    BatchMessage, BatchMessageView, ConsumerOp, ConsumerState, DeleteBlock, DeleteRange,
+    MessageDelete, Op, SequencePair, SequenceSet, StreamMessage, StreamMessageView, StreamPurge,
+    StreamState, s2, s2_stream,
 };
 use serde_json::{Value, json};
 
@@ -43,51 +44,53 @@ pub(super) fn message(message: &Message) -> Outcome {
     let (batch, inner) = match op {
         Op::Batch | Op::BatchCommit => {
             let batch = BatchMessage::decode(&message.bytes, &limits)?;
-            batch.encode_allow_compress(&mut reencoded)?;
-            let inner = batch.message.clone();
+            batch.view().encode_allow_compress(&mut reencoded)?;
+            let inner = batch.message().clone();
             (Some(batch), inner)
         }
         _ => {
             let inner = StreamMessage::decode(&message.bytes, &limits)?;
-            inner.encode_allow_compress(&mut reencoded)?;
+            inner.encode_allow_compress(&mut reencoded);
             (None, inner)
         }
     };
-    let mut decoded = message_fields(&inner, batch.as_ref(), reencoded.freeze());
+    let batch = batch.as_ref().map(BatchMessage::view);
+    let mut decoded = message_fields(inner.view(), batch, reencoded.freeze());
     decoded.fields.insert("op".into(), op.as_u8().into());
     Ok(decoded)
 }
 
 pub(super) fn message_body(message: &Message) -> Outcome {
     let inner = StreamMessage::decode_body(&message.bytes)?;
-    let reencoded = inner.to_bytes()?.slice(1..);
-    Ok(message_fields(&inner, None, reencoded))
+    let reencoded = inner.to_bytes().slice(1..);
+    Ok(message_fields(inner.view(), None, reencoded))
 }
 
 pub(super) fn batch_body(message: &Message) -> Outcome {
     let batch = BatchMessage::decode_body(&message.bytes, false, &Limits::default())?;
     let mut reencoded = BytesMut::new();
+    let batch = batch.view();
     batch.encode_allow_compress(&mut reencoded)?;
     let reencoded = reencoded.freeze().slice(1..);
-    Ok(message_fields(&batch.message, Some(&batch), reencoded))
+    Ok(message_fields(batch.message, Some(batch), reencoded))
 }
 
 fn message_fields(
-    message: &StreamMessage,
-    batch: Option<&BatchMessage>,
+    message: StreamMessageView<'_>,
+    batch: Option<BatchMessageView<'_>>,
     reencoded: Bytes,
 ) -> Decoded {
     Decoded::new(
         [
             ("lseq", sequence(message.sequence)),
             ("ts", signed(message.timestamp)),
-            ("subject", text(&message.subject)),
-            ("subject_hex", binary(&message.subject)),
-            ("reply", text(&message.reply)),
-            ("hdr", binary(&message.header)),
-            ("msg", binary(&message.payload)),
+            ("subject", text(message.subject)),
+            ("subject_hex", binary(message.subject)),
+            ("reply", text(message.reply)),
+            ("hdr", binary(message.header)),
+            ("msg", binary(message.payload)),
             ("sourced", message.sourced.into()),
-            ("batch_id", text(batch.map_or(&[], |batch| &batch.batch_id))),
+            ("batch_id", text(batch.map_or(&[], |batch| batch.batch_id))),
             ("batch_seq", number(batch.map_or(0, |batch| batch.batch_sequence))),
             ("batch_commit", batch.is_some_and(|batch| batch.commit).into()),
         ],

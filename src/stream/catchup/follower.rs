@@ -25,7 +25,7 @@ use crate::stream::state::{decode_state, remove_deleted};
 use crate::stream::{Notice, Phase, Stream};
 use crate::subject::{self, Subject};
 use crate::time::{Duration, Time};
-use crate::wire::{DeleteRange, Op, StreamMessage, StreamState, SyncRequest, WireError};
+use crate::wire::{DeleteRange, Op, StreamMessageView, StreamState, SyncRequest, WireError};
 
 /// Tries before a longer rest.
 const TRIES: u32 = 3;
@@ -477,7 +477,8 @@ impl Follower {
     ) -> Result<(), CatchupError> {
         match Op::of(payload)? {
             Op::Message | Op::CompressedMessage => {
-                let message = StreamMessage::decode(payload, context.limits)?;
+                let mut unpacked = Vec::new();
+                let message = StreamMessageView::decode(payload, &mut unpacked, context.limits)?;
                 self.check_sequence(contents, message.sequence, message.sequence)?;
                 self.count(1, payload);
                 if message.is_skip() {

@@ -11,6 +11,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -22,7 +23,7 @@ use crate::event::StoredMessage;
 use crate::ids::{GroupId, Index, LoadId, PeerId, Sequence};
 use crate::subject::{self, Subject, Token};
 use crate::time::Time;
-use crate::wire::{DeleteRange, StreamMessage, SyncRequest, WireError};
+use crate::wire::{DeleteRange, StreamMessageView, SyncRequest, WireError};
 
 /// Bytes after which a message carries a reply.
 const ACK_EVERY: u64 = 64 * 1024;
@@ -383,7 +384,7 @@ impl Serving {
             return Ok(());
         }
         for sequence in (first.get()..until.get()).map(Sequence::new) {
-            StreamMessage::skip(sequence).encode(&mut sending.buffer)?;
+            StreamMessageView::skip(sequence).encode(&mut sending.buffer)?;
             let payload = sending.buffer.split().freeze();
             self.send_one(sending, payload, 1, sequence.next() == until);
         }
@@ -429,8 +430,10 @@ fn encode(message: &StoredMessage, sending: &mut Sending<'_, '_>) -> Result<(), 
             Ok(())
         }
         _ => {
-            let mut decoded = StreamMessage::decode(&message.record, sending.context.limits)?;
-            decoded.sequence = message.sequence;
+            let mut unpacked = Vec::new();
+            let limits = sending.context.limits;
+            let decoded = StreamMessageView::decode(&message.record, &mut unpacked, limits)?;
+            let decoded = StreamMessageView { sequence: message.sequence, ..decoded };
             decoded.encode_allow_compress(&mut sending.buffer)
         }
     }
