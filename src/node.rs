@@ -259,7 +259,7 @@ impl Node {
 
 /// An error without the name of a stream: `{"error":{…}}`.
 fn error_answer(error: ApiError) -> Answer {
-    Answer::Json(PublishAckResponse { error: Some(error), ack: None }.encode())
+    Answer::Json(PublishAckResponse { error: Some(error), ack: None }.to_bytes())
 }
 
 /// What a client is told about a proposal that was not taken.

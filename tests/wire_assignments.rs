@@ -162,7 +162,7 @@ fn live_entries_are_written_as_they_came() {
                 }
                 Ok(Op::DeleteMessage) => {
                     let decoded = MessageDelete::decode(&data, &limits).expect("a delete");
-                    assert_eq!(decoded.encode(), data);
+                    assert_eq!(decoded.to_bytes(), data);
                     deletes += 1;
                 }
                 _ => {}

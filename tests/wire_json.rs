@@ -47,7 +47,7 @@ fn sync_requests() {
             delete_ranges,
             min_applied: Index::new(min_applied),
         };
-        assert_eq!(request.encode(), vector.bytes);
+        assert_eq!(request.to_bytes(), vector.bytes);
         assert_eq!(SyncRequest::decode(&vector.bytes, &Limits::default()), Ok(request));
         prefixes_are_refused(&vector.bytes, SyncRequest::decode);
     }
@@ -59,7 +59,7 @@ fn delete_ranges() {
         let first = Sequence::new(number(&vector.fields["first"]));
         let count = number(&vector.fields["num"]);
         let range = DeleteRange { first, count };
-        assert_eq!(range.encode(), vector.bytes, "{}", vector.name);
+        assert_eq!(range.to_bytes(), vector.bytes, "{}", vector.name);
         let decoded = DeleteRange::decode(&vector.bytes, &Limits::default());
         if count == 0 {
             // Upstream writes and reads such a range; no catchup has use for it.
@@ -86,7 +86,7 @@ fn deletes_and_purges() {
                     subject: text("subject"),
                     reply: text("reply"),
                 };
-                assert_eq!(delete.encode(), vector.bytes);
+                assert_eq!(delete.to_bytes(), vector.bytes);
                 assert_eq!(MessageDelete::decode(&vector.bytes, &Limits::default()), Ok(delete));
                 prefixes_are_refused(&vector.bytes, MessageDelete::decode);
             }
@@ -103,7 +103,7 @@ fn deletes_and_purges() {
                         keep: 0,
                     }),
                 };
-                assert_eq!(purge.encode(), vector.bytes);
+                assert_eq!(purge.to_bytes(), vector.bytes);
                 assert_eq!(StreamPurge::decode(&vector.bytes, &Limits::default()), Ok(purge));
                 prefixes_are_refused(&vector.bytes, StreamPurge::decode);
             }
@@ -119,7 +119,7 @@ fn cluster_infos() {
         match vector.kind.as_str() {
             "cluster_info" => {
                 let info = cluster_info();
-                assert_eq!(info.encode(), vector.bytes);
+                assert_eq!(info.to_bytes(), vector.bytes);
                 assert_eq!(ClusterInfo::decode(&vector.bytes, &limits), Ok(info));
                 prefixes_are_refused(&vector.bytes, ClusterInfo::decode);
             }
@@ -130,7 +130,7 @@ fn cluster_infos() {
                     cluster: cluster.to_owned(),
                 };
                 let list = vec![alternate("ORDERS", "", "C1"), alternate("M1", "hub", "C2")];
-                assert_eq!(StreamAlternate::encode_list(&list), vector.bytes);
+                assert_eq!(StreamAlternate::list_to_bytes(&list), vector.bytes);
                 assert_eq!(StreamAlternate::decode_list(&vector.bytes, &limits), Ok(list));
                 prefixes_are_refused(&vector.bytes, StreamAlternate::decode_list);
             }
@@ -143,7 +143,7 @@ fn cluster_infos() {
                     failed: 3,
                     deleted: vec![Sequence::new(4), Sequence::new(5)],
                 };
-                assert_eq!(state.encode(), vector.bytes);
+                assert_eq!(state.to_bytes(), vector.bytes);
                 assert_eq!(LegacyStreamState::decode(&vector.bytes, &limits), Ok(state));
                 prefixes_are_refused(&vector.bytes, LegacyStreamState::decode);
             }
@@ -202,11 +202,11 @@ fn live_traffic_is_written_as_it_came() {
     for message in trace() {
         if message.subject.starts_with("$JSC.SYNC.") {
             let request = SyncRequest::decode(&message.payload, &limits).expect("a request");
-            assert_eq!(request.encode(), message.payload);
+            assert_eq!(request.to_bytes(), message.payload);
             counts[0] += 1;
         } else if message.subject.starts_with("$JSC.R.") && message.payload.starts_with(&[15]) {
             let range = DeleteRange::decode(&message.payload, &limits).expect("a range");
-            assert_eq!(range.encode(), message.payload);
+            assert_eq!(range.to_bytes(), message.payload);
             counts[1] += 1;
         }
     }

@@ -214,14 +214,14 @@ proptest! {
         let (first, last) = (Sequence::new(first), Sequence::new(last));
         let min_applied = Index::new(min);
         let value = SyncRequest { peer, first, last, delete_ranges, min_applied };
-        let bytes = value.encode();
+        let bytes = value.to_bytes();
         returns(value, &bytes, SyncRequest::decode)?;
     }
 
     #[test]
     fn delete_ranges(first in number(), count in number()) {
         let value = DeleteRange { first: Sequence::new(first), count };
-        let bytes = value.encode();
+        let bytes = value.to_bytes();
         let decoded = DeleteRange::decode(&bytes, &Limits::default());
         if first == 0 || count == 0 || first.checked_add(count).is_none() {
             prop_assert!(decoded.is_err());
@@ -249,16 +249,16 @@ proptest! {
             client: client.clone(), stream: stream.clone(), sequence, no_erase,
             subject: subject.clone(), reply: reply.clone(),
         };
-        let bytes = delete.encode();
+        let bytes = delete.to_bytes();
         returns(delete, &bytes, MessageDelete::decode)?;
         let purge = StreamPurge { client, stream, last: sequence, subject, reply, request };
-        let bytes = purge.encode();
+        let bytes = purge.to_bytes();
         returns(purge, &bytes, StreamPurge::decode)?;
     }
 
     #[test]
     fn stream_configs(value in stream_config()) {
-        let bytes = value.encode();
+        let bytes = value.to_bytes();
         let binary = postcard::to_allocvec(&value).expect("fits memory");
         prop_assert_eq!(&postcard::from_bytes::<StreamConfig>(&binary).expect("ours"), &value);
         returns(value, &bytes, StreamConfig::decode)?;
@@ -266,7 +266,7 @@ proptest! {
 
     #[test]
     fn consumer_configs(value in consumer_config()) {
-        let bytes = value.encode();
+        let bytes = value.to_bytes();
         returns(value, &bytes, ConsumerConfig::decode)?;
     }
 
@@ -316,11 +316,11 @@ proptest! {
             name: domain.clone(), leader_since, replicas: replicas.collect(),
             ..ClusterInfo::default()
         };
-        let bytes = cluster.encode();
+        let bytes = cluster.to_bytes();
         returns(cluster.clone(), &bytes, ClusterInfo::decode)?;
         let cluster = Some(cluster);
         let info = StreamInfo { config, created, state, domain, cluster, ..StreamInfo::default() };
-        let bytes = info.encode();
+        let bytes = info.to_bytes();
         returns(info, &bytes, StreamInfo::decode)?;
     }
 
@@ -334,7 +334,7 @@ proptest! {
             last: Sequence::new(last), failed,
             deleted: deleted.into_iter().map(Sequence::new).collect(),
         };
-        let bytes = value.encode();
+        let bytes = value.to_bytes();
         returns(value, &bytes, LegacyStreamState::decode)?;
     }
 
@@ -356,8 +356,8 @@ proptest! {
         let mut out = BytesMut::new();
         template.error(&error, &mut out);
         let response = PublishAckResponse::error(stream, error);
-        prop_assert_eq!(&out.freeze(), &response.encode());
-        let bytes = response.encode();
+        prop_assert_eq!(&out.freeze(), &response.to_bytes());
+        let bytes = response.to_bytes();
         returns(response, &bytes, PublishAckResponse::decode)?;
     }
 

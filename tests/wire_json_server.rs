@@ -6,36 +6,50 @@
 #[path = "golden/mod.rs"]
 mod golden;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use golden::vectors;
 use jetwake::limits::Limits;
 use jetwake::wire::s2_stream::decode_stream;
 use jetwake::wire::{
-    ApiResponse, ClusterInfo, ConsumerAssignment, ConsumerConfig, ConsumerInfo,
-    ConsumerInfoResponse, MessageDelete, Op, PublishAckResponse, StreamAssignment, StreamConfig,
-    StreamInfo, StreamInfoResponse, StreamPurge, WireError,
+    ApiResponse, ClusterInfo, ConsumerAssignment, ConsumerChange, ConsumerConfig, ConsumerInfo,
+    ConsumerInfoResponse, MessageDelete, Op, PublishAckResponse, StreamAssignment, StreamChange,
+    StreamConfig, StreamInfo, StreamInfoResponse, StreamPurge, WireError,
 };
+
+/// Reads a message as a type, and writes it three ways, which must agree.
+macro_rules! again {
+    ($type:ty, $bytes:expr, $limits:expr $(, $change:expr)?) => {
+        <$type>::decode($bytes, $limits).map(|value| {
+            let mut buffer = BytesMut::from(&b"before"[..]);
+            value.encode($($change,)? &mut buffer);
+            assert_eq!(buffer.split_to(6), b"before"[..]);
+            assert_eq!(buffer.len(), value.encoded_len($($change)?), "the size told beforehand");
+            assert_eq!(buffer, value.to_bytes($($change)?));
+            buffer.freeze()
+        })
+    };
+}
 
 type Rewritten = Result<Bytes, WireError>;
 
 /// A message read and written again.
 fn rewrite(kind: &str, bytes: &Bytes, limits: &Limits) -> Rewritten {
     match kind {
-        "stream_config" => StreamConfig::decode(bytes, limits).map(|value| value.encode()),
-        "consumer_config" => ConsumerConfig::decode(bytes, limits).map(|value| value.encode()),
-        "cluster_info" => ClusterInfo::decode(bytes, limits).map(|value| value.encode()),
-        "stream_info" => StreamInfo::decode(bytes, limits).map(|value| value.encode()),
-        "consumer_info" => ConsumerInfo::decode(bytes, limits).map(|value| value.encode()),
+        "stream_config" => again!(StreamConfig, bytes, limits),
+        "consumer_config" => again!(ConsumerConfig, bytes, limits),
+        "cluster_info" => again!(ClusterInfo, bytes, limits),
+        "stream_info" => again!(StreamInfo, bytes, limits),
+        "consumer_info" => again!(ConsumerInfo, bytes, limits),
         "stream_info_response" => {
-            StreamInfoResponse::decode(bytes, limits).map(|value| value.encode())
+            again!(StreamInfoResponse, bytes, limits)
         }
         "consumer_info_response" => {
-            ConsumerInfoResponse::decode(bytes, limits).map(|value| value.encode())
+            again!(ConsumerInfoResponse, bytes, limits)
         }
-        "pub_ack" => PublishAckResponse::decode(bytes, limits).map(|value| value.encode()),
-        "api_response" => ApiResponse::decode(bytes, limits).map(|value| value.encode()),
-        "stream_purge" => StreamPurge::decode(bytes, limits).map(|value| value.encode()),
-        "msg_delete" => MessageDelete::decode(bytes, limits).map(|value| value.encode()),
+        "pub_ack" => again!(PublishAckResponse, bytes, limits),
+        "api_response" => again!(ApiResponse, bytes, limits),
+        "stream_purge" => again!(StreamPurge, bytes, limits),
+        "msg_delete" => again!(MessageDelete, bytes, limits),
         "assign_stream" => rewrite_stream(bytes, limits),
         "assign_consumer" | "unsupported_consumer" => rewrite_consumer(bytes, limits),
         kind => panic!("{kind} is not known"),
@@ -43,21 +57,24 @@ fn rewrite(kind: &str, bytes: &Bytes, limits: &Limits) -> Rewritten {
 }
 
 fn rewrite_stream(bytes: &Bytes, limits: &Limits) -> Rewritten {
-    let assignment = StreamAssignment::decode(bytes, limits)?;
-    Ok(match Op::of(bytes)? {
-        Op::AssignStream => assignment.encode_assign(),
-        Op::UpdateStream => assignment.encode_update(),
-        _ => assignment.encode_remove(),
-    })
+    let change = match Op::of(bytes)? {
+        Op::AssignStream => StreamChange::Assign,
+        Op::UpdateStream => StreamChange::Update,
+        _ => StreamChange::Remove,
+    };
+    again!(StreamAssignment, bytes, limits, change)
 }
 
 fn rewrite_consumer(bytes: &Bytes, limits: &Limits) -> Rewritten {
-    let assignment = ConsumerAssignment::decode(bytes, limits)?;
-    Ok(match Op::of(bytes)? {
-        Op::AssignConsumer => assignment.encode_assign(),
-        Op::RemoveConsumer => assignment.encode_remove(),
-        _ => assignment.encode_assign_compressed(),
-    })
+    let change = match Op::of(bytes)? {
+        Op::AssignConsumer => ConsumerChange::Assign,
+        Op::RemoveConsumer => ConsumerChange::Remove,
+        _ => {
+            let assignment = ConsumerAssignment::decode(bytes, limits)?;
+            return Ok(assignment.encode_assign_compressed());
+        }
+    };
+    again!(ConsumerAssignment, bytes, limits, change)
 }
 
 /// What a message says, as compressed bytes differ from one compressor to the next.

@@ -200,7 +200,7 @@ impl Group {
                     Ok(()) => ApiResponse::success(kind),
                     Err(error) => ApiResponse::error(kind, refusal(error)),
                 };
-                context.out.answer(id, Answer::Json(answer.encode()));
+                context.out.answer(id, Answer::Json(answer.to_bytes()));
             }
             (Machine::Plain(plain), Request::Publish { payload, .. }) => {
                 let encode = |buffer: &mut BytesMut| buffer.extend_from_slice(&payload);
@@ -380,7 +380,7 @@ fn describe(stream: &Stream, raft: &Raft, context: &Context<'_>, names: Names<'_
         gathered: crate::wire::GoTime::from_time(context.now),
         ..StreamInfo::default()
     };
-    let json = StreamInfoResponse::info(ResponseType::StreamInfo, info).encode();
+    let json = StreamInfoResponse::info(ResponseType::StreamInfo, info).to_bytes();
     let own = own_info(stream, &status, context.now);
     let mut out = BytesMut::with_capacity(json.len() + own.len() + 16);
     out.extend_from_slice(json.strip_suffix(b"}").unwrap_or(&json));

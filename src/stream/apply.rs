@@ -195,7 +195,7 @@ impl Stream {
         let Some(request) = own else { return };
         let kind = ResponseType::MessageDelete;
         let answer = match removed {
-            true => Answer::Json(ApiResponse::success(kind).encode()),
+            true => Answer::Json(ApiResponse::success(kind).to_bytes()),
             false if sequence > last => {
                 let why = &"stream store EOF";
                 refused(kind, ApiError::STREAM_MSG_DELETE_FAILED.with(&[("err", why)]))
@@ -239,7 +239,7 @@ impl Stream {
         let purged = held - self.contents.index.messages();
         let own = self.leadership.as_mut().and_then(|own| own.purge_applied());
         if let Some(request) = own {
-            context.out.answer(request, Answer::Json(ApiResponse::purged(purged).encode()));
+            context.out.answer(request, Answer::Json(ApiResponse::purged(purged).to_bytes()));
         }
     }
 

@@ -280,7 +280,7 @@ impl Stream {
         let stream = self.config.name.clone();
         let delete = MessageDelete { stream, sequence, ..MessageDelete::default() };
         let pending = Pending { request, kind: PendingKind::Delete };
-        Some(Proposal::json(delete.encode(), pending))
+        Some(Proposal::json(delete.to_bytes(), pending))
     }
 
     /// Decides on a purge: of the subjects that `filter` takes (all if empty), below `before` (all if
@@ -315,7 +315,7 @@ impl Stream {
         }
         if before == Sequence::new(1) {
             // Nothing is below it; upstream's servers would take it for no bound.
-            context.out.answer(request, Answer::Json(ApiResponse::purged(0).encode()));
+            context.out.answer(request, Answer::Json(ApiResponse::purged(0).to_bytes()));
             return None;
         }
         let purge = StreamPurge {
@@ -329,7 +329,7 @@ impl Stream {
             ..StreamPurge::default()
         };
         let pending = Pending { request, kind: PendingKind::Purge };
-        Some(Proposal::json(purge.encode(), pending))
+        Some(Proposal::json(purge.to_bytes(), pending))
     }
 
     /// The group took a proposal of this leadership.
@@ -540,5 +540,5 @@ pub(super) fn refusal(acks: &PublishAckTemplate, error: &ApiError) -> Answer {
 
 /// The answer to a delete or purge that is refused.
 pub(super) fn refused(kind: ResponseType, error: ApiError) -> Answer {
-    Answer::Json(ApiResponse::error(kind, error).encode())
+    Answer::Json(ApiResponse::error(kind, error).to_bytes())
 }

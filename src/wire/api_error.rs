@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::error::WireError;
-use super::go_json::{self, Framing, is_zero};
+use super::go_json::{self, Framing, is_zero, json_encoders};
 use crate::limits::Limits;
 
 /// A refusal of JetStream's API.
@@ -122,7 +122,7 @@ pub enum ResponseType {
 /// use jetwake::wire::{ApiError, ApiResponse, ResponseType};
 /// let refused = ApiResponse::error(ResponseType::MessageDelete, ApiError::STREAM_NOT_FOUND);
 /// assert_eq!(
-///     &refused.encode()[..],
+///     &refused.to_bytes()[..],
 ///     br#"{"type":"io.nats.jetstream.api.v1.stream_msg_delete_response","error":{"code":404,"err_code":10059,"description":"stream not found"}}"#
 /// );
 /// ```
@@ -170,12 +170,9 @@ impl ApiResponse {
     pub fn decode(bytes: &Bytes, limits: &Limits) -> Result<Self, WireError> {
         go_json::decode("api_response", Framing::Bare, bytes, limits)
     }
-
-    /// The answer as upstream writes it.
-    pub fn encode(&self) -> Bytes {
-        go_json::encode(Framing::Bare, self)
-    }
 }
+
+json_encoders!(ApiResponse, Framing::Bare);
 
 #[cfg(test)]
 mod tests {
@@ -213,7 +210,7 @@ mod tests {
                 r#"{"type":"io.nats.jetstream.api.v1.stream_purge_response","error":{"code":500,"err_code":10110,"description":"\u003cx\u003e"},"purged":0}"#,
             ),
         ] {
-            let bytes = response.encode();
+            let bytes = response.to_bytes();
             assert_eq!(&bytes[..], expected.as_bytes());
             assert_eq!(ApiResponse::decode(&bytes, &Limits::default()), Ok(response));
         }

@@ -126,6 +126,48 @@ pub struct ConsumerAssignment {
     pub unsupported: Option<Unsupported>,
 }
 
+/// What an entry does to a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamChange {
+    /// It is to be (op 0).
+    Assign,
+    /// It is to be otherwise than before (op 11).
+    Update,
+    /// It is to be no more (op 2).
+    Remove,
+}
+
+impl StreamChange {
+    const fn framing(self) -> Framing {
+        let op = match self {
+            Self::Assign => Op::AssignStream,
+            Self::Update => Op::UpdateStream,
+            Self::Remove => Op::RemoveStream,
+        };
+        Framing::Operation(op.as_u8())
+    }
+}
+
+/// What an entry does to a consumer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConsumerChange {
+    /// It is to be, as said (op 1); see also
+    /// [`encode_assign_compressed`](ConsumerAssignment::encode_assign_compressed).
+    Assign,
+    /// It is to be no more (op 3).
+    Remove,
+}
+
+impl ConsumerChange {
+    const fn framing(self) -> Framing {
+        let op = match self {
+            Self::Assign => Op::AssignConsumer,
+            Self::Remove => Op::RemoveConsumer,
+        };
+        Framing::Operation(op.as_u8())
+    }
+}
+
 /// What lies around a stream's configuration.
 #[derive(Serialize, Deserialize)]
 struct StreamEnvelope {
@@ -202,21 +244,38 @@ impl StreamAssignment {
 
     /// The assignment as upstream writes it, its op and newline included.
     pub fn encode_assign(&self) -> Bytes {
-        self.encode(Op::AssignStream)
+        self.to_bytes(StreamChange::Assign)
     }
 
     /// The update as upstream writes it, its op and newline included.
     pub fn encode_update(&self) -> Bytes {
-        self.encode(Op::UpdateStream)
+        self.to_bytes(StreamChange::Update)
     }
 
     /// The removal as upstream writes it, its op and newline included.
     pub fn encode_remove(&self) -> Bytes {
-        self.encode(Op::RemoveStream)
+        self.to_bytes(StreamChange::Remove)
     }
 
-    fn encode(&self, op: Op) -> Bytes {
-        let envelope = StreamEnvelope {
+    /// How many bytes [`encode`](Self::encode) appends. Costs what that costs: the document is
+    /// written to be counted.
+    pub fn encoded_len(&self, change: StreamChange) -> usize {
+        go_json::encoded_len(change.framing(), &self.envelope())
+    }
+
+    /// Appends the change as upstream writes it, its op and newline included. One growth at most;
+    /// takes a few times the memory of the document, for the time of the call.
+    pub fn encode(&self, change: StreamChange, buffer: &mut BytesMut) {
+        go_json::encode(change.framing(), &self.envelope(), buffer);
+    }
+
+    /// The change as [`encode`](Self::encode) writes it, in a buffer of its own.
+    pub fn to_bytes(&self, change: StreamChange) -> Bytes {
+        go_json::to_bytes(change.framing(), &self.envelope())
+    }
+
+    fn envelope(&self) -> StreamEnvelope {
+        StreamEnvelope {
             client: self.client.as_ref().map(without_credentials),
             created: self.created,
             config: raw_config(&self.config, self.unsupported.as_ref()),
@@ -225,8 +284,7 @@ impl StreamAssignment {
             subject: self.subject.clone(),
             reply: self.reply.clone(),
             restore: self.restore.clone(),
-        };
-        go_json::encode(Framing::Operation(op.as_u8()), &envelope)
+        }
     }
 }
 
@@ -266,18 +324,36 @@ impl ConsumerAssignment {
 
     /// The assignment as upstream writes it, its op and newline included.
     pub fn encode_assign(&self) -> Bytes {
-        self.encode(Framing::Operation(Op::AssignConsumer.as_u8()))
+        self.to_bytes(ConsumerChange::Assign)
     }
 
     /// The removal as upstream writes it, its op and newline included.
     pub fn encode_remove(&self) -> Bytes {
-        self.encode(Framing::Operation(Op::RemoveConsumer.as_u8()))
+        self.to_bytes(ConsumerChange::Remove)
+    }
+
+    /// How many bytes [`encode`](Self::encode) appends. Costs what that costs: the document is
+    /// written to be counted.
+    pub fn encoded_len(&self, change: ConsumerChange) -> usize {
+        go_json::encoded_len(change.framing(), &self.envelope())
+    }
+
+    /// Appends the change as upstream writes it, its op and newline included. One growth at most;
+    /// takes a few times the memory of the document, for the time of the call.
+    pub fn encode(&self, change: ConsumerChange, buffer: &mut BytesMut) {
+        go_json::encode(change.framing(), &self.envelope(), buffer);
+    }
+
+    /// The change as [`encode`](Self::encode) writes it, in a buffer of its own.
+    pub fn to_bytes(&self, change: ConsumerChange) -> Bytes {
+        go_json::to_bytes(change.framing(), &self.envelope())
     }
 
     /// The assignment as a compressed stream, its op included. What it unpacks to is what
     /// upstream writes; the compressed bytes may differ.
     pub fn encode_assign_compressed(&self) -> Bytes {
-        let mut document = BytesMut::from(self.encode(Framing::Bare));
+        let mut document = BytesMut::new();
+        go_json::encode(Framing::Bare, &self.envelope(), &mut document);
         document.put_u8(b'\n');
         let mut out = BytesMut::with_capacity(1 + document.len());
         out.put_u8(Op::AssignCompressedConsumer.as_u8());
@@ -285,8 +361,8 @@ impl ConsumerAssignment {
         out.freeze()
     }
 
-    fn encode(&self, framing: Framing) -> Bytes {
-        let envelope = ConsumerEnvelope {
+    fn envelope(&self) -> ConsumerEnvelope {
+        ConsumerEnvelope {
             client: self.client.as_ref().map(without_credentials),
             created: self.created,
             name: self.name.clone(),
@@ -296,8 +372,7 @@ impl ConsumerAssignment {
             subject: self.subject.clone(),
             reply: self.reply.clone(),
             state: self.state.clone(),
-        };
-        go_json::encode(framing, &envelope)
+        }
     }
 }
 

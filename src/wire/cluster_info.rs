@@ -5,11 +5,11 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
 use super::error::WireError;
-use super::go_json::{self, Framing, is_zero};
+use super::go_json::{self, Framing, is_zero, json_encoders};
 use super::go_time::GoTime;
 use super::peer_text;
 use crate::ids::PeerId;
@@ -82,12 +82,9 @@ impl ClusterInfo {
     pub fn decode(bytes: &Bytes, limits: &Limits) -> Result<Self, WireError> {
         go_json::decode("cluster_info", Framing::Bare, bytes, limits)
     }
-
-    /// It as upstream writes it.
-    pub fn encode(&self) -> Bytes {
-        go_json::encode(Framing::Bare, self)
-    }
 }
+
+json_encoders!(ClusterInfo, Framing::Bare);
 
 impl StreamAlternate {
     /// Reads a list of them.
@@ -98,8 +95,20 @@ impl StreamAlternate {
         go_json::decode("stream_alternates", Framing::Bare, bytes, limits)
     }
 
-    /// A list of them as upstream writes it.
-    pub fn encode_list(alternates: &[Self]) -> Bytes {
-        go_json::encode(Framing::Bare, &alternates)
+    /// How many bytes [`encode_list`](Self::encode_list) appends. Costs what that costs: the
+    /// document is written to be counted.
+    pub fn encoded_list_len(alternates: &[Self]) -> usize {
+        go_json::encoded_len(Framing::Bare, &alternates)
+    }
+
+    /// Appends a list of them as upstream writes it. One growth at most; takes as much memory again
+    /// as the document, for the time of the call.
+    pub fn encode_list(alternates: &[Self], buffer: &mut BytesMut) {
+        go_json::encode(Framing::Bare, &alternates, buffer);
+    }
+
+    /// A list of them as [`encode_list`](Self::encode_list) writes it, in a buffer of its own.
+    pub fn list_to_bytes(alternates: &[Self]) -> Bytes {
+        go_json::to_bytes(Framing::Bare, &alternates)
     }
 }

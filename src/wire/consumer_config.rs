@@ -11,7 +11,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::error::WireError;
-use super::go_json::{self, Framing, is_zero, json_within_binary};
+use super::go_json::{self, Framing, is_zero, json_encoders, json_within_binary};
 use super::go_time::GoTime;
 use crate::limits::Limits;
 
@@ -129,12 +129,9 @@ impl ConsumerConfig {
     pub fn decode(bytes: &Bytes, limits: &Limits) -> Result<Self, WireError> {
         go_json::decode("consumer_config", Framing::Bare, bytes, limits)
     }
-
-    /// The configuration as upstream writes it.
-    pub fn encode(&self) -> Bytes {
-        go_json::encode(Framing::Bare, self)
-    }
 }
+
+json_encoders!(ConsumerConfig, Framing::Bare);
 
 /// Where in the stream a consumer begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -15,7 +15,7 @@ use super::api_error::{ApiError, ResponseType};
 use super::cluster_info::ClusterInfo;
 use super::consumer_config::ConsumerConfig;
 use super::error::WireError;
-use super::go_json::{self, Framing, is_zero};
+use super::go_json::{self, Framing, is_zero, json_encoders};
 use super::go_time::GoTime;
 use crate::limits::Limits;
 
@@ -106,12 +106,9 @@ impl ConsumerInfo {
     pub fn decode(bytes: &Bytes, limits: &Limits) -> Result<Self, WireError> {
         go_json::decode("consumer_info", Framing::Bare, bytes, limits)
     }
-
-    /// It as upstream writes it.
-    pub fn encode(&self) -> Bytes {
-        go_json::encode(Framing::Bare, self)
-    }
 }
+
+json_encoders!(ConsumerInfo, Framing::Bare);
 
 /// An answer to a client about a consumer: created, updated or asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -161,9 +158,6 @@ impl ConsumerInfoResponse {
         let info = head.name.map(|_| go_json::parse(FORMAT, Framing::Bare, document));
         Ok(Self { response_type: head.response_type, error: head.error, info: info.transpose()? })
     }
-
-    /// The answer as upstream writes it.
-    pub fn encode(&self) -> Bytes {
-        go_json::encode(Framing::Bare, self)
-    }
 }
+
+json_encoders!(ConsumerInfoResponse, Framing::Bare);

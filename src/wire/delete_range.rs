@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Fault, WireError};
-use super::go_json::{self, Framing};
+use super::go_json::{self, Framing, json_encoders};
 use crate::ids::Sequence;
 use crate::limits::Limits;
 
@@ -56,12 +56,9 @@ impl DeleteRange {
         }
         Ok(range)
     }
-
-    /// The range as upstream writes it, its operation's byte and newline included.
-    pub fn encode(&self) -> Bytes {
-        go_json::encode(FRAMING, self)
-    }
 }
+
+json_encoders!(DeleteRange, FRAMING);
 
 #[cfg(test)]
 mod tests {

@@ -64,9 +64,9 @@ impl StreamOp {
         match self {
             Self::Message(message) => message.encode_allow_compress(&mut buffer),
             Self::Batch(message) => message.view().encode_allow_compress(&mut buffer)?,
-            Self::Purge(purge) => return Ok(purge.encode()),
-            Self::Delete(delete) => return Ok(delete.encode()),
-            Self::DeleteRange(range) => return Ok(range.encode()),
+            Self::Purge(purge) => purge.encode(&mut buffer),
+            Self::Delete(delete) => delete.encode(&mut buffer),
+            Self::DeleteRange(range) => range.encode(&mut buffer),
             Self::Unknown { bytes, .. } => return Ok(bytes.clone()),
         }
         Ok(buffer.freeze())

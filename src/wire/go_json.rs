@@ -150,57 +150,126 @@ fn offset_of(error: &serde_json::Error, document: &[u8]) -> usize {
     start + error.column().saturating_sub(1)
 }
 
-/// A value as Go's `json.Marshal` writes it, in its framing.
-pub(crate) fn encode<T: Serialize>(framing: Framing, value: &T) -> Bytes {
-    let document = to_vec(value);
-    let mut out = BytesMut::with_capacity(document.len() + 2);
-    if let Some(operation) = framing.operation() {
-        out.put_u8(operation);
-    }
-    put_escaped(&document, &mut out);
-    if framing.operation().is_some() {
-        out.put_u8(b'\n');
-    }
+/// Appends a value as Go's `json.Marshal` writes it, in its framing: one growth at most.
+///
+/// Takes as much memory again as the document, for the time of the call.
+pub(crate) fn encode<T: Serialize>(framing: Framing, value: &T, out: &mut BytesMut) {
+    put(framing, &to_vec(value), out);
+}
+
+/// How many bytes [`encode`] appends. Costs what that costs: the document is written to be counted.
+pub(crate) fn encoded_len<T: Serialize>(framing: Framing, value: &T) -> usize {
+    len(framing, &to_vec(value))
+}
+
+/// A value as [`encode`] writes it, in a buffer of exactly its size.
+pub(crate) fn to_bytes<T: Serialize>(framing: Framing, value: &T) -> Bytes {
+    let mut out = BytesMut::new();
+    encode(framing, value, &mut out);
     out.freeze()
 }
 
-/// A value as JSON, before [`put_escaped`].
+/// A value as the text of a JSON document, as Go writes it.
+pub(crate) fn to_string<T: Serialize>(value: &T) -> String {
+    let bytes = to_bytes(Framing::Bare, value);
+    // serde_json writes UTF-8 only, and escaping replaces whole characters by ASCII.
+    String::from_utf8(bytes.into()).expect("JSON is UTF-8")
+}
+
+/// A value as JSON, before it is escaped as Go does.
 fn to_vec<T: Serialize>(value: &T) -> Vec<u8> {
     // Our types have string keys only and no `Serialize` of theirs fails; memory aside, nothing
     // else can go wrong.
     serde_json::to_vec(value).expect("types of the wire formats serialize")
 }
 
-/// A value as the text of a JSON document, as Go writes it.
-pub(crate) fn to_string<T: Serialize>(value: &T) -> String {
-    let bytes = encode(Framing::Bare, value);
-    // serde_json writes UTF-8 only, and escaping replaces whole characters by ASCII.
-    String::from_utf8(bytes.into()).expect("JSON is UTF-8")
-}
-
-/// Appends JSON with the characters escaped that Go escapes besides those that must be:
-/// `<`, `>`, `&` and the line separators U+2028 and U+2029.
+/// How Go escapes the beginning of a document besides what must be: the escape, and how many bytes
+/// it stands for. It does so with `<`, `>`, `&` and the line separators U+2028 and U+2029.
 ///
 /// They stand within strings only, so a pass over the finished document finds them.
-pub(crate) fn put_escaped(document: &[u8], out: &mut BytesMut) {
-    out.reserve(document.len());
+#[inline]
+const fn escape(document: &[u8]) -> Option<(&'static [u8; 6], usize)> {
+    match document {
+        [b'<', ..] => Some((b"\\u003c", 1)),
+        [b'>', ..] => Some((b"\\u003e", 1)),
+        [b'&', ..] => Some((b"\\u0026", 1)),
+        [0xe2, 0x80, 0xa8, ..] => Some((b"\\u2028", 3)),
+        [0xe2, 0x80, 0xa9, ..] => Some((b"\\u2029", 3)),
+        _ => None,
+    }
+}
+
+/// Where the document next may have to be escaped.
+fn next_special(document: &[u8]) -> Option<usize> {
+    document.iter().position(|byte| matches!(byte, b'<' | b'>' | b'&' | 0xe2))
+}
+
+/// Bytes of a document once it is escaped and framed.
+fn len(framing: Framing, document: &[u8]) -> usize {
+    let mut length = document.len() + framing.operation().map_or(0, |_| 2);
     let mut rest = document;
-    while let Some(place) = rest.iter().position(|byte| matches!(byte, b'<' | b'>' | b'&' | 0xe2)) {
+    while let Some(place) = next_special(rest) {
+        let found = &rest[place..];
+        let (escape, escaped) = escape(found).map_or((1, 1), |(to, from)| (to.len(), from));
+        length += escape - escaped;
+        rest = found.get(escaped..).unwrap_or_default();
+    }
+    length
+}
+
+/// Appends a document, escaped and framed.
+fn put(framing: Framing, document: &[u8], out: &mut BytesMut) {
+    out.reserve(len(framing, document));
+    if let Some(operation) = framing.operation() {
+        out.put_u8(operation);
+    }
+    let mut rest = document;
+    while let Some(place) = next_special(rest) {
         let (before, found) = rest.split_at(place);
         out.put_slice(before);
-        let (escape, length): (&[u8], usize) = match found {
-            [b'<', ..] => (b"\\u003c", 1),
-            [b'>', ..] => (b"\\u003e", 1),
-            [b'&', ..] => (b"\\u0026", 1),
-            [0xe2, 0x80, 0xa8, ..] => (b"\\u2028", 3),
-            [0xe2, 0x80, 0xa9, ..] => (b"\\u2029", 3),
-            _ => (&[0xe2], 1),
+        let length = match escape(found) {
+            Some((escape, length)) => {
+                out.put_slice(escape);
+                length
+            }
+            None => {
+                out.put_u8(found[0]);
+                1
+            }
         };
-        out.put_slice(escape);
         rest = found.get(length..).unwrap_or_default();
     }
     out.put_slice(rest);
+    if framing.operation().is_some() {
+        out.put_u8(b'\n');
+    }
 }
+
+/// Gives a type the encoders of its format, whose framing is told.
+macro_rules! json_encoders {
+    ($type:ty, $framing:expr) => {
+        impl $type {
+            /// How many bytes [`encode`](Self::encode) appends. Costs what that costs: the
+            /// document is written to be counted.
+            pub fn encoded_len(&self) -> usize {
+                $crate::wire::go_json::encoded_len($framing, self)
+            }
+
+            /// Appends it as upstream writes it, with the operation's byte and the newline where
+            /// the format has them. One growth at most; takes as much memory again as the
+            /// document, for the time of the call.
+            pub fn encode(&self, buffer: &mut bytes::BytesMut) {
+                $crate::wire::go_json::encode($framing, self, buffer);
+            }
+
+            /// It as [`encode`](Self::encode) writes it, in a buffer of its own.
+            pub fn to_bytes(&self) -> bytes::Bytes {
+                $crate::wire::go_json::to_bytes($framing, self)
+            }
+        }
+    };
+}
+pub(crate) use json_encoders;
 
 /// Whether Go would omit a field: the zero of its type.
 pub(crate) fn is_zero<T: Default + PartialEq>(value: &T) -> bool {
@@ -274,6 +343,21 @@ mod tests {
     }
 
     #[test]
+    fn sizes_are_told_beforehand_and_what_is_there_stays() {
+        let texts = ["", "<>&", "\u{2028}a\u{2029}", "\u{20ac}\u{2027}\u{202a}", "\u{1f600}<"];
+        for (text, framing) in texts
+            .iter()
+            .flat_map(|text| [Framing::Bare, Framing::Operation(5)].map(|framing| (text, framing)))
+        {
+            let mut out = BytesMut::from(&b"before"[..]);
+            encode(framing, text, &mut out);
+            assert_eq!(out.split_to(6), b"before"[..]);
+            assert_eq!(out.len(), encoded_len(framing, text), "{text:?}");
+            assert_eq!(out, to_bytes(framing, text));
+        }
+    }
+
+    #[test]
     fn depth_counts_what_is_open_and_not_what_is_quoted() {
         for (document, expected) in [
             (r#""#, 0),
@@ -323,7 +407,7 @@ mod tests {
 
     #[test]
     fn framing_goes_both_ways() {
-        let bytes = encode(Framing::Operation(15), &vec![1, 2]);
+        let bytes = to_bytes(Framing::Operation(15), &vec![1, 2]);
         assert_eq!(&bytes[..], b"\x0f[1,2]\n");
         let back: Vec<u8> =
             decode("test", Framing::Operation(15), &bytes, &Limits::default()).expect("just made");

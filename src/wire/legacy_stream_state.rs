@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Fault, WireError};
-use super::go_json::{self, Framing, is_zero};
+use super::go_json::{self, Framing, is_zero, json_encoders};
 use crate::ids::{ByteCount, Sequence};
 use crate::limits::Limits;
 
@@ -53,12 +53,9 @@ impl LegacyStreamState {
         }
         go_json::parse(FORMAT, Framing::Bare, document)
     }
-
-    /// It as upstream writes it.
-    pub fn encode(&self) -> Bytes {
-        go_json::encode(Framing::Bare, self)
-    }
 }
+
+json_encoders!(LegacyStreamState, Framing::Bare);
 
 /// The fields of the format.
 const FIELDS: u64 = 6;
@@ -73,7 +70,7 @@ mod tests {
             deleted: (1..100).map(Sequence::new).collect(),
             ..LegacyStreamState::default()
         };
-        let bytes = state.encode();
+        let bytes = state.to_bytes();
         let limits = Limits { deleted: 99, ..Limits::default() };
         assert_eq!(LegacyStreamState::decode(&bytes, &limits), Ok(state));
         let limits = Limits { deleted: 9, ..Limits::default() };

@@ -112,7 +112,9 @@ impl MetaSnapshot {
     /// The JSON, before it is compressed.
     pub fn document(&self) -> BytesMut {
         let written: Vec<WrittenStream> = self.streams.iter().map(write_stream).collect();
-        go_json::encode(Framing::Bare, &written).into()
+        let mut document = BytesMut::new();
+        go_json::encode(Framing::Bare, &written, &mut document);
+        document
     }
 }
 

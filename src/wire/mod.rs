@@ -52,7 +52,9 @@ pub use api_error::{ApiError, ApiResponse, ResponseType};
 pub use api_level::Unsupported;
 pub use append_entry::{AppendEntry, AppendEntryBuilder, Entries, EntriesIter, Entry, EntryKind};
 pub use append_response::AppendResponse;
-pub use assignment::{ConsumerAssignment, RaftGroup, StreamAssignment};
+pub use assignment::{
+    ConsumerAssignment, ConsumerChange, RaftGroup, StreamAssignment, StreamChange,
+};
 pub use batch_message::{BatchMessage, BatchMessageView};
 pub use client_info::ClientInfo;
 pub use cluster_info::{ClusterInfo, PeerInfo, StreamAlternate};

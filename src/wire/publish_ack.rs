@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::api_error::ApiError;
 use super::error::WireError;
-use super::go_json::{self, Framing, is_zero};
+use super::go_json::{self, Framing, is_zero, json_encoders};
 use crate::ids::Sequence;
 use crate::limits::Limits;
 
@@ -80,12 +80,9 @@ impl PublishAckResponse {
         let ack = head.stream.map(|_| go_json::parse(FORMAT, Framing::Bare, document));
         Ok(Self { error: head.error, ack: ack.transpose()? })
     }
-
-    /// The answer as upstream's `json.Marshal` writes it, as it does for errors.
-    pub fn encode(&self) -> Bytes {
-        go_json::encode(Framing::Bare, self)
-    }
 }
+
+json_encoders!(PublishAckResponse, Framing::Bare);
 
 /// Writes the acknowledgements of one stream, byte for byte as upstream does when all went well.
 ///
@@ -161,7 +158,7 @@ impl PublishAckTemplate {
     /// Appends that a message was refused.
     pub fn error(&self, error: &ApiError, out: &mut BytesMut) {
         out.put_slice(b"{\"error\":");
-        out.put_slice(&go_json::encode(Framing::Bare, error));
+        go_json::encode(Framing::Bare, error, out);
         out.put_u8(b',');
         out.put_slice(&self.refused);
     }
@@ -275,7 +272,7 @@ mod tests {
             r#"{"error":{"code":400,"err_code":10071,"description":"wrong last sequence: 9"},"stream":"a\"\u003cb","seq":0}"#
         );
         let response = PublishAckResponse::error("a\"<b", error);
-        assert_eq!(&response.encode()[..], text.as_bytes());
+        assert_eq!(&response.to_bytes()[..], text.as_bytes());
         assert_eq!(decoded(&text), response);
     }
 

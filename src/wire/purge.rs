@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::client_info::ClientInfo;
 use super::error::WireError;
-use super::go_json::{self, Framing, is_zero};
+use super::go_json::{self, Framing, is_zero, json_encoders};
 use crate::ids::Sequence;
 use crate::limits::Limits;
 
@@ -62,9 +62,6 @@ impl StreamPurge {
     pub fn decode(bytes: &Bytes, limits: &Limits) -> Result<Self, WireError> {
         go_json::decode(FORMAT, FRAMING, bytes, limits)
     }
-
-    /// The purge as upstream writes it, its operation's byte and newline included.
-    pub fn encode(&self) -> Bytes {
-        go_json::encode(FRAMING, self)
-    }
 }
+
+json_encoders!(StreamPurge, FRAMING);

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::error::WireError;
-use super::go_json::{self, Framing, is_zero, json_within_binary};
+use super::go_json::{self, Framing, is_zero, json_encoders, json_within_binary};
 use super::go_time::GoTime;
 use crate::limits::Limits;
 
@@ -145,12 +145,9 @@ impl StreamConfig {
     pub fn decode(bytes: &Bytes, limits: &Limits) -> Result<Self, WireError> {
         go_json::decode("stream_config", Framing::Bare, bytes, limits)
     }
-
-    /// The configuration as upstream writes it.
-    pub fn encode(&self) -> Bytes {
-        go_json::encode(Framing::Bare, self)
-    }
 }
+
+json_encoders!(StreamConfig, Framing::Bare);
 
 /// When a message has served its purpose.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

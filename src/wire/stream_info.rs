@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::api_error::{ApiError, ResponseType};
 use super::cluster_info::{ClusterInfo, StreamAlternate};
 use super::error::WireError;
-use super::go_json::{self, Framing, empty_as_null, is_zero, null_as_default};
+use super::go_json::{self, Framing, empty_as_null, is_zero, json_encoders, null_as_default};
 use super::go_time::GoTime;
 use super::stream_config::{ExternalStream, StreamConfig, SubjectTransform};
 use crate::limits::Limits;
@@ -135,12 +135,9 @@ impl StreamInfo {
     pub fn decode(bytes: &Bytes, limits: &Limits) -> Result<Self, WireError> {
         go_json::decode("stream_info", Framing::Bare, bytes, limits)
     }
-
-    /// It as upstream writes it.
-    pub fn encode(&self) -> Bytes {
-        go_json::encode(Framing::Bare, self)
-    }
 }
+
+json_encoders!(StreamInfo, Framing::Bare);
 
 /// An answer to a client about a stream: created, updated or asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -225,12 +222,9 @@ impl StreamInfoResponse {
             did_create: head.did_create,
         })
     }
-
-    /// The answer as upstream writes it.
-    pub fn encode(&self) -> Bytes {
-        go_json::encode(Framing::Bare, self)
-    }
 }
+
+json_encoders!(StreamInfoResponse, Framing::Bare);
 
 /// Only answers to a question have pages.
 fn page_of(response_type: ResponseType) -> Option<Page> {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::error::WireError;
-use super::go_json::{self, Framing};
+use super::go_json::{self, Framing, json_encoders};
 use super::peer_text;
 use crate::ids::{Index, PeerId, Sequence};
 use crate::limits::Limits;
@@ -44,12 +44,9 @@ impl SyncRequest {
     pub fn decode(bytes: &Bytes, limits: &Limits) -> Result<Self, WireError> {
         go_json::decode(FORMAT, Framing::Bare, bytes, limits)
     }
-
-    /// The request as upstream writes it.
-    pub fn encode(&self) -> Bytes {
-        go_json::encode(Framing::Bare, self)
-    }
 }
+
+json_encoders!(SyncRequest, Framing::Bare);
 
 #[cfg(test)]
 mod tests {

@@ -74,28 +74,31 @@ pub(crate) const FORMATS: [Format; 27] = [
         s2_stream::encode_stream(&contents, &mut out);
         Ok(out.freeze())
     }),
-    format("delete_range", |bytes, limits| Ok(DeleteRange::decode(bytes, limits)?.encode())),
-    format("msg_delete", |bytes, limits| Ok(MessageDelete::decode(bytes, limits)?.encode())),
-    format("stream_purge", |bytes, limits| Ok(StreamPurge::decode(bytes, limits)?.encode())),
-    format("sync_request", |bytes, limits| Ok(SyncRequest::decode(bytes, limits)?.encode())),
+    format("delete_range", |bytes, limits| Ok(DeleteRange::decode(bytes, limits)?.to_bytes())),
+    format("msg_delete", |bytes, limits| Ok(MessageDelete::decode(bytes, limits)?.to_bytes())),
+    format("stream_purge", |bytes, limits| Ok(StreamPurge::decode(bytes, limits)?.to_bytes())),
+    format("sync_request", |bytes, limits| Ok(SyncRequest::decode(bytes, limits)?.to_bytes())),
     format("assign_stream", |bytes, limits| {
         Ok(StreamAssignment::decode(bytes, limits)?.encode_assign())
     }),
     format("assign_consumer", |bytes, limits| {
         Ok(ConsumerAssignment::decode(bytes, limits)?.encode_assign())
     }),
-    format("cluster_info", |bytes, limits| Ok(ClusterInfo::decode(bytes, limits)?.encode())),
+    format("cluster_info", |bytes, limits| Ok(ClusterInfo::decode(bytes, limits)?.to_bytes())),
     format("stream_alternates", |bytes, limits| {
-        Ok(StreamAlternate::encode_list(&StreamAlternate::decode_list(bytes, limits)?))
+        Ok(StreamAlternate::list_to_bytes(&StreamAlternate::decode_list(bytes, limits)?))
     }),
     format("stream_snapshot_legacy", |bytes, limits| {
-        Ok(LegacyStreamState::decode(bytes, limits)?.encode())
+        Ok(LegacyStreamState::decode(bytes, limits)?.to_bytes())
     }),
 ];
 
 /// Formats of answers to clients.
 pub(crate) const ANSWERS: [Format; 3] = [
-    format("api_response", |bytes, limits| Ok(ApiResponse::decode(bytes, limits)?.encode())),
-    format("publish_ack", |bytes, limits| Ok(PublishAckResponse::decode(bytes, limits)?.encode())),
-    format("stream_info", |bytes, limits| Ok(StreamInfo::decode(bytes, limits)?.encode())),
+    format("api_response", |bytes, limits| Ok(ApiResponse::decode(bytes, limits)?.to_bytes())),
+    format(
+        "publish_ack",
+        |bytes, limits| Ok(PublishAckResponse::decode(bytes, limits)?.to_bytes()),
+    ),
+    format("stream_info", |bytes, limits| Ok(StreamInfo::decode(bytes, limits)?.to_bytes())),
 ];

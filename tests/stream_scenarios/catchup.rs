@@ -196,7 +196,7 @@ fn plain(sequence: u64) -> Bytes {
 
 #[test]
 fn what_does_not_follow_on_is_refused_and_asked_for_again() {
-    let range = |first, count| DeleteRange { first: Sequence::new(first), count }.encode();
+    let range = |first, count| DeleteRange { first: Sequence::new(first), count }.to_bytes();
     let mut bad_block = plain(21).to_vec();
     bad_block[0] = 14;
     for (payload, why) in [

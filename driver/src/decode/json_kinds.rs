@@ -18,7 +18,7 @@ macro_rules! document {
     ($name:ident, $type:ty) => {
         pub(super) fn $name(message: &Message) -> Outcome {
             let value = <$type>::decode(&message.bytes, &Limits::default())?;
-            Ok(Decoded::new([("json", text(&message.bytes))], value.encode()))
+            Ok(Decoded::new([("json", text(&message.bytes))], value.to_bytes()))
         }
     };
 }
@@ -36,7 +36,7 @@ document!(consumer_response, ConsumerInfoResponse);
 
 pub(super) fn stream_alternates(message: &Message) -> Outcome {
     let alternates = StreamAlternate::decode_list(&message.bytes, &Limits::default())?;
-    Ok(Decoded::new([("json", text(&message.bytes))], StreamAlternate::encode_list(&alternates)))
+    Ok(Decoded::new([("json", text(&message.bytes))], StreamAlternate::list_to_bytes(&alternates)))
 }
 
 pub(super) fn sync_request(message: &Message) -> Outcome {
@@ -50,6 +50,6 @@ pub(super) fn sync_request(message: &Message) -> Outcome {
             ("delete_ranges", request.delete_ranges.into()),
             ("min_applied", number(request.min_applied.get())),
         ],
-        request.encode(),
+        request.to_bytes(),
     ))
 }

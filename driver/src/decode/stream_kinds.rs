@@ -102,13 +102,13 @@ pub(super) fn delete_range(message: &Message) -> Outcome {
     let range = DeleteRange::decode(&message.bytes, &Limits::default())?;
     Ok(Decoded::new(
         [("first", sequence(range.first)), ("num", number(range.count))],
-        range.encode(),
+        range.to_bytes(),
     ))
 }
 
 pub(super) fn message_delete(message: &Message) -> Outcome {
     let delete = MessageDelete::decode(&message.bytes, &Limits::default())?;
-    let reencoded = delete.encode();
+    let reencoded = delete.to_bytes();
     let account = delete.client.map_or(Value::Null, |client| client.account.into());
     Ok(Decoded::new(
         [
@@ -125,7 +125,7 @@ pub(super) fn message_delete(message: &Message) -> Outcome {
 
 pub(super) fn purge(message: &Message) -> Outcome {
     let purge = StreamPurge::decode(&message.bytes, &Limits::default())?;
-    let reencoded = purge.encode();
+    let reencoded = purge.to_bytes();
     let account = purge.client.map_or(Value::Null, |client| client.account.into());
     let request = purge.request.unwrap_or_default();
     Ok(Decoded::new(

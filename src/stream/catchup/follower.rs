@@ -426,7 +426,7 @@ impl Follower {
             to: Destination::Peers(Arc::from([server])),
             subject: contents.sync.clone(),
             reply: Some(inbox.clone()),
-            payload: request.encode(),
+            payload: request.to_bytes(),
         });
         let until = context.now + context.timers.catchup_start;
         self.step = Step::Receiving { server, inbox, asked: context.now, until };

@@ -379,7 +379,7 @@ impl Serving {
         }
         let first = core::mem::replace(&mut self.next, until);
         if self.delete_ranges && count > 1 {
-            let range = DeleteRange { first, count }.encode();
+            let range = DeleteRange { first, count }.to_bytes();
             self.send_one(sending, range, count, true);
             return Ok(());
         }
