@@ -61,6 +61,8 @@ pub struct Limits {
     pub dedupe_ids: usize,
     /// Publishes of one stream that wait for their commit; at the bound the next is refused.
     pub publishes_in_flight: usize,
+    /// Questions about one stream that wait for their answer; further ones are not answered.
+    pub info_requests: usize,
     /// Members of one group; a peer state that names more is refused.
     pub members: usize,
     /// Commands that wait to be polled; a node at the bound makes no more of its own accord
@@ -102,6 +104,7 @@ impl Default for Limits {
             header: ByteCount::new(64 * KIB - 1),
             dedupe_ids: 4_000_000,
             publishes_in_flight: 100_000,
+            info_requests: 1024,
             members: 64,
             commands: 1_000_000,
             decompressed: ByteCount::new(64 * MIB),

@@ -70,6 +70,8 @@ pub enum Wake {
     Catchup,
     /// A message expires.
     Expiry,
+    /// Another server awaits an answer about a stream.
+    Info,
 }
 
 impl Node {
@@ -232,24 +234,40 @@ impl Node {
             let why = format!("{subject}: {found} bytes are more than the {limit} allowed");
             return self.out.report(id, Report::Refused { from, why });
         }
+        if self.groups.get(id.0 as usize).is_some_and(|group| group.is_info_subject(subject)) {
+            return self.with_names(id, |group, cx, names| {
+                group.handle_info_request(cx, names, reply);
+            });
+        }
         self.with(id, |group, cx| group.handle_message(cx, from, subject, reply, payload));
+    }
+
+    /// Runs a step of one group that tells the names of servers.
+    fn with_names(
+        &mut self,
+        id: GroupId,
+        step: impl FnOnce(&mut Group, &mut Context<'_>, Names<'_>),
+    ) {
+        let peers = core::mem::take(&mut self.peers);
+        self.with(id, |group, cx| step(group, cx, Names { of_peers: &peers }));
+        self.peers = peers;
     }
 
     fn request(&mut self, id: RequestId, group: GroupId, request: Request) {
         if self.groups.get(group.0 as usize).is_none() {
             return self.out.answer(id, error_answer(ApiError::STREAM_NOT_FOUND));
         }
-        let peers = core::mem::take(&mut self.peers);
-        let names = Names { of_peers: &peers };
-        self.with(group, |group, cx| group.request(cx, names, id, request));
-        self.peers = peers;
+        self.with_names(group, |group, cx, names| group.request(cx, names, id, request));
     }
 
     fn deadline_reached(&mut self) {
         while let Some((time, group, _)) = self.timers.first()
             && time <= self.now
         {
-            self.with(group, |group, cx| group.handle_deadline(cx));
+            self.with_names(group, |group, cx, names| {
+                group.handle_deadline(cx);
+                group.answer_due(cx, names);
+            });
             // A group whose deadline does not move would be asked for ever: that is a bug here.
             let moved = self.timers.first().is_none_or(|first| first != (time, group, first.2));
             assert!(moved, "the deadline {time} of group {group} was handled and did not move");

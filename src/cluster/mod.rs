@@ -4,7 +4,7 @@
 //! its log before anything starts, `inflight` what its leader proposed; `servers` is what is known
 //! of servers, `placement` chooses among them for streams and `consumer_group` for consumers;
 //! `consumer_request` decides on a client's wish, by the rules of `consumer_check` and `levels`;
-//! `info` and `alternates` tell clients where a stream is.
+//! `info` and `alternates` tell clients where a stream is, `info_request` who of its members does.
 
 pub mod alternates;
 pub mod assignments;
@@ -13,6 +13,7 @@ pub mod consumer_group;
 pub mod consumer_request;
 pub mod inflight;
 pub mod info;
+pub mod info_request;
 pub mod levels;
 pub mod placement;
 pub mod recovery;

@@ -10,7 +10,8 @@ use bytes::{Bytes, BytesMut};
 use super::plain::Plain;
 use super::{Wake, error_answer, refusal};
 use crate::cluster::info::{View, cluster_info};
-use crate::command::{Answer, Report};
+use crate::cluster::info_request::{InfoRequests, Standing, info_subject};
+use crate::command::{Answer, Command, Destination, Report};
 use crate::config::{GroupConfig, GroupKind};
 use crate::context::Context;
 use crate::event::{Opened, Request, StoredMessage};
@@ -34,6 +35,17 @@ pub(super) struct Group {
     leading: Option<Term>,
     /// Clients that asked for the snapshot that is under way.
     snapshot_asked: Vec<RequestId>,
+    info: Info,
+}
+
+/// Questions of other servers about a stream.
+#[derive(Debug, Default)]
+struct Info {
+    /// Where they come; none in a plain group.
+    subject: Option<Subject>,
+    requests: InfoRequests,
+    /// Since when nobody is known to lead.
+    leaderless: Option<Time>,
 }
 
 #[derive(Debug)]
@@ -67,7 +79,12 @@ impl Group {
             }
         };
         let raft = Raft::new(id, config, me, check, context);
-        Self { id, raft, machine, leading: None, snapshot_asked: Vec::new() }
+        let subject = match &config.kind {
+            GroupKind::Plain => None,
+            GroupKind::Stream(stream) => Some(info_subject(&stream.name)),
+        };
+        let info = Info { subject, ..Info::default() };
+        Self { id, raft, machine, leading: None, snapshot_asked: Vec::new(), info }
     }
 
     pub(super) const fn raft(&mut self) -> &mut Raft {
@@ -84,7 +101,8 @@ impl Group {
             Machine::Plain(_) => None,
             Machine::Stream(stream) => stream.deadline().map(|time| (time, Wake::Catchup)),
         };
-        self.raft.deadline().into_iter().chain(machine).min()
+        let info = self.info.requests.deadline().map(|time| (time, Wake::Info));
+        self.raft.deadline().into_iter().chain(machine).chain(info).min()
     }
 
     pub(super) fn handle_deadline(&mut self, context: &mut Context<'_>) {
@@ -97,6 +115,9 @@ impl Group {
     }
 
     pub(super) fn open(&mut self, context: &mut Context<'_>, disk: Opened) {
+        if let Some(subject) = &self.info.subject {
+            context.out.subscribe(self.id, subject.clone());
+        }
         let mark = disk.store;
         match &mut self.machine {
             Machine::Plain(_) => self.raft.open(context, disk, None),
@@ -107,6 +128,47 @@ impl Group {
                 stream.open(context, mark);
             }
         }
+    }
+
+    /// Another server asks about the stream.
+    pub(super) fn handle_info_request(
+        &mut self,
+        context: &mut Context<'_>,
+        names: Names<'_>,
+        reply: Option<Subject>,
+    ) {
+        let Some(reply) = reply else { return };
+        let (limits, timers) = (context.limits, context.timers);
+        let standing = Standing {
+            me: self.raft.me(),
+            leader: self.raft.leader(),
+            since: self.info.leaderless.unwrap_or(context.now),
+        };
+        let requests = &mut self.info.requests;
+        let most = limits.info_requests;
+        if let Some(reply) = requests.asked(context.now, reply, standing, timers.lost_quorum, most)
+        {
+            self.answer_info(context, names, reply);
+        }
+    }
+
+    /// Answers the questions whose time has come.
+    pub(super) fn answer_due(&mut self, context: &mut Context<'_>, names: Names<'_>) {
+        while let Some(reply) = self.info.requests.due(context.now) {
+            self.answer_info(context, names, reply);
+        }
+    }
+
+    fn answer_info(&self, context: &mut Context<'_>, names: Names<'_>, reply: Subject) {
+        let Machine::Stream(stream) = &self.machine else { return };
+        let payload = stream_info(stream, &self.raft, context, names).to_bytes();
+        let to = Destination::Subscribers;
+        context.out.push(Command::Send { to, subject: reply, reply: None, payload });
+    }
+
+    /// Whether a subject is where other servers ask about the stream.
+    pub(super) fn is_info_subject(&self, subject: &Subject) -> bool {
+        self.info.subject.as_ref() == Some(subject)
     }
 
     /// A message of a peer, on a subject that this group listens to.
@@ -308,6 +370,10 @@ impl Group {
     }
 
     fn follow_leadership(&mut self, context: &mut Context<'_>) {
+        self.info.leaderless = match self.raft.leader() {
+            Some(_) => None,
+            None => self.info.leaderless.or(Some(context.now)),
+        };
         if let Machine::Stream(stream) = &mut self.machine {
             stream.set_others(self.raft.others());
             stream.set_leader(context, self.raft.leader());
@@ -364,6 +430,23 @@ fn propose(
 
 /// Upstream's stream info, with what this replica knows besides in a field of its own.
 fn describe(stream: &Stream, raft: &Raft, context: &Context<'_>, names: Names<'_>) -> Bytes {
+    let info = stream_info(stream, raft, context, names);
+    let json = StreamInfoResponse::info(ResponseType::StreamInfo, info).to_bytes();
+    let own = own_info(stream, &raft.status(), context.now);
+    let mut out = BytesMut::with_capacity(json.len() + own.len() + 16);
+    out.extend_from_slice(json.strip_suffix(b"}").unwrap_or(&json));
+    out.extend_from_slice(b",\"jetwake\":");
+    out.extend_from_slice(own.as_bytes());
+    out.extend_from_slice(b"}");
+    out.freeze()
+}
+
+fn stream_info(
+    stream: &Stream,
+    raft: &Raft,
+    context: &Context<'_>,
+    names: Names<'_>,
+) -> StreamInfo {
     let status = raft.status();
     let view = View {
         now: context.now,
@@ -373,21 +456,13 @@ fn describe(stream: &Stream, raft: &Raft, context: &Context<'_>, names: Names<'_
         status: &status,
         catchups: stream.catchup_peers(),
     };
-    let info = StreamInfo {
+    StreamInfo {
         config: stream.config().clone(),
         state: stream.info(),
         cluster: Some(cluster_info(view)),
         gathered: crate::wire::GoTime::from_time(context.now),
         ..StreamInfo::default()
-    };
-    let json = StreamInfoResponse::info(ResponseType::StreamInfo, info).to_bytes();
-    let own = own_info(stream, &status, context.now);
-    let mut out = BytesMut::with_capacity(json.len() + own.len() + 16);
-    out.extend_from_slice(json.strip_suffix(b"}").unwrap_or(&json));
-    out.extend_from_slice(b",\"jetwake\":");
-    out.extend_from_slice(own.as_bytes());
-    out.extend_from_slice(b"}");
-    out.freeze()
+    }
 }
 
 fn own_info(stream: &Stream, status: &Status, now: Time) -> String {

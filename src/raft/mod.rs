@@ -38,7 +38,7 @@ use crate::node::Wake;
 use crate::outbox::Outbox;
 use crate::random::Random;
 use crate::subject::{self, Subject};
-use crate::time::Time;
+use crate::time::{Duration, Time};
 use crate::wire::{AppendEntry, WireError};
 
 use election::Candidate;
@@ -278,6 +278,13 @@ impl Raft {
     /// Tells the group whether its machine has all that a leader must have. A member whose
     /// stream is being caught up votes, but does not campaign (upstream defect 7040).
     pub fn set_may_lead(&mut self, may_lead: bool) {
+        let alone = self.others.is_empty() && self.members.contains(&self.me);
+        if let (true, false, true, State::Follower(follower)) =
+            (alone, self.may_lead, may_lead, &mut self.state)
+        {
+            // Nobody else could lead, so there is nobody to wait for.
+            follower.timeout = Duration::ZERO;
+        }
         self.may_lead = may_lead;
     }
 
@@ -336,6 +343,11 @@ impl Raft {
     /// The members of the group but this one.
     pub const fn others(&self) -> &Arc<[PeerId]> {
         &self.others
+    }
+
+    /// This member.
+    pub const fn me(&self) -> PeerId {
+        self.me
     }
 
     /// The members of the group.

@@ -2,6 +2,7 @@
 
 mod alternates;
 mod consumers;
+mod info;
 mod offline;
 mod placement;
 mod recovery;
