@@ -39,14 +39,16 @@ fn vector(line: &str) -> Vector {
 }
 
 /// Every file of vectors, and the recorded exchange.
-pub(crate) const FILES: [&str; 19] = [
+pub(crate) const FILES: [&str; 21] = [
     "append_entry",
     "append_entry_bad",
     "append_entry_response",
     "assignments",
+    "binary",
     "cluster_info",
     "consumer_ops",
     "delete_range",
+    "live",
     "msg_delete_and_purge",
     "peer_state",
     "raft_snapshot",

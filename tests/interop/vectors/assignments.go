@@ -131,7 +131,12 @@ func assignments() {
 	bytes("stream_purge", "full", encodeStreamPurge(&purge))
 	bytes("msg_delete", "full", encodeMsgDelete(&remove))
 
-	group := &raftGroup{Storage: server.FileStorage}
+	// Without a group, as no server sends it: a pointer to nothing.
+	bytes("assign_stream", "no_group", encodeAddStreamAssignment(&streamAssignment{
+		Config: &server.StreamConfig{Storage: server.FileStorage}}))
+	bytes("assign_consumer", "no_group", encodeAddConsumerAssignment(&consumerAssignment{
+		Config: &server.ConsumerConfig{}}))
+	group := &raftGroup{Name: "G", Storage: server.FileStorage}
 	bytes("assign_stream", "empty", encodeAddStreamAssignment(&streamAssignment{Group: group,
 		Config: &server.StreamConfig{Storage: server.FileStorage}}))
 	bytes("assign_consumer", "empty", encodeAddConsumerAssignment(&consumerAssignment{

@@ -2,7 +2,10 @@ module jetwake/vectors
 
 go 1.25.0
 
-require github.com/nats-io/nats-server/v2 v2.12.5
+require (
+	github.com/nats-io/nats-server/v2 v2.12.5
+	github.com/nats-io/nats.go v1.49.0
+)
 
 require (
 	github.com/antithesishq/antithesis-sdk-go v0.6.0-default-no-op // indirect

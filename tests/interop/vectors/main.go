@@ -1,9 +1,15 @@
-// Makes vectors of the JSON formats with nats-server's own types and encoders.
+// Makes vectors with nats-server's own types and encoders.
 //
-//	cd tests/interop/vectors && go run . > ../../golden/json.jsonl
+//	cd tests/interop/vectors
+//	go run . json > ../../golden/json.jsonl
+//	go run . binary > ../../golden/binary.jsonl
+//	go run . live > ../../golden/live.jsonl
+//	go run -modfile=newer.mod . reset >> ../../golden/live.jsonl
 //
-// Each line is a case: a kind, a name, the bytes as hex, and what the server says of an
-// assignment that it does not support.
+// Each line is a case: a kind, a name, the values encoded, the bytes as hex, and what the server
+// says of an assignment that it does not support. `live` starts a cluster of three servers and
+// keeps what the group of a consumer replicates, for which the server has no encoder to call; so
+// does `reset`, for an op of newer servers than the one that all else is made by.
 package main
 
 import (
@@ -20,6 +26,7 @@ import (
 type vector struct {
 	Kind   string `json:"kind"`
 	Name   string `json:"name"`
+	Fields any    `json:"fields,omitempty"`
 	Hex    string `json:"hex"`
 	Reason string `json:"reason,omitempty"`
 	Error  string `json:"error,omitempty"`
@@ -69,6 +76,24 @@ func emit(kind, name string, value any) {
 }
 
 func main() {
+	if len(os.Args) != 2 {
+		must(fmt.Errorf("expected one of: json, binary, live, reset"))
+	}
+	switch os.Args[1] {
+	case "json":
+		documents()
+	case "binary":
+		binaries()
+	case "live":
+		live(delivered, acks, skip)
+	case "reset":
+		live(reset)
+	default:
+		must(fmt.Errorf("expected one of: json, binary, live, reset"))
+	}
+}
+
+func documents() {
 	marshalled("stream_config", policies()...)
 	marshalled("consumer_config", consumerPolicies()...)
 	marshalled[server.ClusterInfo]("cluster_info")
