@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::{StoreMark, TermAndVote};
 use crate::ids::{
-    ByteCount, GroupId, Index, LoadId, PeerId, RequestId, Sequence, StoreId, Term, WriteId,
+    ByteCount, CheckpointId, GroupId, Index, LoadId, LogSize, PeerId, RequestId, Sequence, StoreId,
+    Term, WriteId,
 };
 use crate::subject::Subject;
 use crate::time::Time;
@@ -131,6 +132,130 @@ pub enum Command {
         /// What happened.
         report: Report,
     },
+    /// Tell the machine of a plain group how its snapshot stands.
+    Checkpoint {
+        /// The group.
+        group: GroupId,
+        /// What there is to tell.
+        news: CheckpointNews,
+    },
+}
+
+/// What a machine is told of the snapshots that it makes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum CheckpointNews {
+    /// A snapshot would free as much as
+    /// [`Limits::log_before_snapshot`](crate::limits::Limits::log_before_snapshot); said once until
+    /// the log was compacted.
+    Wanted {
+        /// What it would free.
+        frees: LogSize,
+    },
+    /// A checkpoint began.
+    Begun {
+        /// Its number.
+        id: CheckpointId,
+        /// The last record that it covers: its state must contain that one and none behind it.
+        index: Index,
+        /// The last record that the snapshot before covers; zero if there is none.
+        before: Index,
+        /// What it will free.
+        frees: LogSize,
+    },
+    /// The snapshot before it.
+    Snapshot {
+        /// The checkpoint.
+        id: CheckpointId,
+        /// The data of that snapshot; none if there is none.
+        data: Option<Bytes>,
+    },
+    /// Records that it adds to the snapshot before it.
+    Records {
+        /// The checkpoint.
+        id: CheckpointId,
+        /// Each record's place and its normal entries, as
+        /// [`Command::Apply`] handed them out.
+        records: Vec<(Index, Vec<Bytes>)>,
+        /// Where to read on; none after the last.
+        next: Option<Index>,
+    },
+    /// It is durable, and the log was compacted.
+    Durable {
+        /// The checkpoint.
+        id: CheckpointId,
+        /// The last record that it covers.
+        index: Index,
+        /// What went from the log.
+        freed: LogSize,
+    },
+    /// No snapshot was begun, and why.
+    Refused(SnapshotRefusal),
+    /// The checkpoint of this number came to nothing, or is over.
+    Ended {
+        /// Its number.
+        id: CheckpointId,
+        /// Why.
+        why: SnapshotRefusal,
+    },
+}
+
+/// Why a snapshot was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[non_exhaustive]
+pub enum SnapshotRefusal {
+    /// The disk is being read.
+    #[error("the group's disk is still being read")]
+    Opening,
+    /// The group stands aside.
+    #[error("the group stands aside: {0}")]
+    Aside(String),
+    /// Another one is made or written.
+    #[error("another snapshot is under way")]
+    UnderWay,
+    /// They would have to start again from the snapshot.
+    #[error("{followers} followers are being fed from the log")]
+    CatchupsRunning {
+        /// How many.
+        followers: usize,
+    },
+    /// All that the machine has applied is in the snapshot that there is.
+    #[error("nothing was applied behind record {covered}, which the last snapshot covers")]
+    NothingNew {
+        /// The last record that is covered.
+        covered: Index,
+    },
+    /// The machine cannot know of it.
+    #[error("record {index} was not handed to the machine, only {handed}")]
+    NotApplied {
+        /// The record.
+        index: Index,
+        /// The last that was handed out.
+        handed: Index,
+    },
+    /// It would be refused when it is read again, or by a follower.
+    #[error("it has {found} bytes, of which {limit} are allowed")]
+    TooLarge {
+        /// Bytes of data that the limits allow.
+        limit: u64,
+        /// Bytes of data that there were.
+        found: u64,
+    },
+    /// It could not be read again.
+    #[error("it cannot be read again: {0}")]
+    Unreadable(String),
+    /// A snapshot of the leader's took its place.
+    #[error("the leader's snapshot of {index} took its place")]
+    Replaced {
+        /// What that one covers.
+        index: Index,
+    },
+    /// It was finished or abandoned before, or never begun.
+    #[error("this checkpoint is over")]
+    Over,
+    /// The core takes a stream's snapshots itself.
+    #[error("a stream takes its snapshots itself")]
+    OfAStream,
 }
 
 /// Who gets a message.
@@ -272,6 +397,39 @@ pub enum Report {
     },
     /// The group stands aside: it neither votes, acknowledges nor leads.
     StoodAside(String),
+    /// The disk was read, and the member takes part from here on.
+    Opened {
+        /// The last record that its snapshot covers; zero if it has none.
+        covered: Index,
+        /// The last record of its log.
+        last: Index,
+    },
+    /// The log was compacted.
+    Compacted {
+        /// The last record that went.
+        through: Index,
+        /// How much went.
+        freed: LogSize,
+    },
+    /// A snapshot was not taken, and why.
+    SnapshotRefused(SnapshotRefusal),
+    /// A machine makes a snapshot.
+    CheckpointBegun {
+        /// The last record that it will cover.
+        index: Index,
+    },
+    /// The machine takes nothing for now.
+    Paused,
+    /// The machine goes on.
+    Resumed {
+        /// How many records it lacks.
+        waiting: u64,
+    },
+    /// A leader that cannot go on asked this follower to lead.
+    HandedOver {
+        /// Who should lead next.
+        to: PeerId,
+    },
 }
 
 /// A node's role in a group.

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{
-    ByteCount, GroupId, Index, LoadId, PeerId, RequestId, Sequence, StoreId, Term, WriteId,
+    ByteCount, CheckpointId, GroupId, Index, LoadId, PeerId, RequestId, Sequence, StoreId, Term,
+    WriteId,
 };
 use crate::subject::Subject;
 
@@ -116,7 +117,8 @@ pub enum Event {
         /// The last applied entry.
         through: Index,
     },
-    /// The machine of a plain group offers its state, to shorten the log.
+    /// The machine of a plain group offers its state, to shorten the log; a refusal comes by
+    /// [`Command::Checkpoint`](crate::command::Command::Checkpoint).
     SnapshotTaken {
         /// The group.
         group: GroupId,
@@ -128,6 +130,79 @@ pub enum Event {
     },
     /// The moment of [`Node::deadline`](crate::node::Node::deadline) has come.
     DeadlineReached,
+    /// The machine of a plain group says something else.
+    Machine {
+        /// The group.
+        group: GroupId,
+        /// What it says.
+        says: MachineSays,
+    },
+}
+
+/// What the machine of a plain group tells its group, in the order in which it happened.
+///
+/// Streams have their machine in the core; what this says of one is ignored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum MachineSays {
+    /// It has taken entries in, and applied a part of them. The rest must stay in the log, because
+    /// a snapshot taken now would lack it. Upstream: `Processed`, where
+    /// [`Event::Applied`] is `Applied`.
+    Processed {
+        /// The last entry that it has taken in. More than it was handed is ignored.
+        through: Index,
+        /// The last entry that its state contains; counts as `through` if it is more.
+        applied: Index,
+    },
+    /// It takes nothing more for now. A leader hands over; the group goes on without it. Upstream:
+    /// `PauseApply`.
+    Paused,
+    /// It goes on. Upstream: `ResumeApply`.
+    Resumed,
+    /// It could not take the last snapshot on, or lost its state: it wants that snapshot again, then
+    /// nothing until it says [`Resumed`](Self::Resumed), then everything behind the snapshot. What
+    /// it has not applied of earlier commands it drops. Without a snapshot nothing happens.
+    /// Upstream: `DrainAndReplaySnapshot`.
+    NeedsSnapshot,
+    /// It makes a snapshot, step by step; answered by
+    /// [`Command::Checkpoint`](crate::command::Command::Checkpoint).
+    Checkpoint(CheckpointStep),
+}
+
+/// A step of a checkpoint: a snapshot that a machine makes while its group goes on.
+///
+/// One checkpoint is under way at a time. A snapshot of the leader's ends it: an older one never
+/// replaces a newer. Upstream: `RaftNodeCheckpoint` in `server/raft.go`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum CheckpointStep {
+    /// Begin: the snapshot is to cover what the machine has said to be applied.
+    Begin {
+        /// Even if followers are being fed from the log, which then have to be fed the snapshot.
+        force: bool,
+    },
+    /// Hand out the data of the snapshot before this one.
+    LoadSnapshot(CheckpointId),
+    /// Hand out records that this snapshot adds to the one before, at most
+    /// [`Limits::load`](crate::limits::Limits::load) bytes of them.
+    LoadRecords {
+        /// The checkpoint.
+        id: CheckpointId,
+        /// The first of them; one that is covered already counts as the first that is not.
+        first: Index,
+    },
+    /// The next part of the data, in order.
+    Write {
+        /// The checkpoint.
+        id: CheckpointId,
+        /// Some bytes.
+        part: Bytes,
+    },
+    /// All parts are there: put the snapshot in the place of the one before, and compact the log
+    /// when it is durable.
+    Finish(CheckpointId),
+    /// Forget it.
+    Abandon(CheckpointId),
 }
 
 /// What a group's disk holds when a node starts.
@@ -256,7 +331,7 @@ pub enum Request {
         /// Keep this many of the newest.
         keep: u64,
     },
-    /// Describe the stream as this replica sees it.
+    /// Describe the group, and its stream if it has one, as this replica sees it.
     Info,
     /// Take a snapshot now and compact the log.
     Snapshot,

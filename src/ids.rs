@@ -94,8 +94,22 @@ counter! {
     RequestId
 }
 counter! {
+    /// Numbers the checkpoints of one group, from its start on.
+    CheckpointId
+}
+counter! {
     /// A count of bytes.
     ByteCount
+}
+
+/// How much of a log: its records, and the bytes that they have together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogSize {
+    /// Records; each is one append entry.
+    pub records: u64,
+    /// Bytes of their encoded form. An estimate where only a part of the log is asked for, as
+    /// records are not counted one by one.
+    pub bytes: u64,
 }
 
 /// One group among those of a node: a small number given when the group is added.

@@ -13,7 +13,7 @@
 //! 3. [`Node::deadline`](node::Node::deadline) tells when to hand in
 //!    [`Event::DeadlineReached`](event::Event::DeadlineReached), and why.
 //! 4. Everything else only looks: [`Node::status`](node::Node::status),
-//!    [`Node::config`](node::Node::config).
+//!    [`Node::health`](node::Node::health), [`Node::config`](node::Node::config).
 //!
 //! Time is an argument, randomness a seed: the same events give the same commands, byte for byte.
 //! What a message promises is on disk before [`Node::poll`](node::Node::poll) hands it out, because

@@ -8,8 +8,11 @@
 //! * [`Node::poll`] gives the next command. Proposals of all events since the last drain leave in
 //!   one append entry a group, when the commands before them are drained: a driver that hands in
 //!   all that is ready before it polls gets larger ones.
+//! * [`Node::status`] and [`Node::health`] tell how a group stands, and change nothing.
 //! * [`Node::deadline`] tells when to hand in [`Event::DeadlineReached`].
 
+mod feedback;
+mod info;
 mod machine;
 mod plain;
 mod timers;
@@ -25,17 +28,18 @@ use crate::budget::Budget;
 use crate::command::{Answer, Command, Report};
 use crate::config::{Config, ConfigError, GroupConfig, GroupKind};
 use crate::context::Context;
-use crate::event::{Event, Request};
+use crate::event::{Event, MachineSays, Request};
 use crate::ids::{GroupId, GroupName, PeerId, RequestId};
 use crate::outbox::Outbox;
-use crate::raft::{self, ProposeError};
+use crate::raft::{self, Health, ProposeError};
 use crate::random::Random;
 use crate::stream;
 use crate::subject::Subject;
 use crate::time::Time;
 use crate::wire::{ApiError, PublishAckResponse};
 
-use machine::{Group, Names};
+use info::Names;
+use machine::Group;
 use timers::Timers;
 
 /// One server's part in all its groups.
@@ -159,10 +163,14 @@ impl Node {
                 }
             }
             Event::Applied { group, through } => {
-                self.with(group, |group, _| group.handle_applied(through));
+                let says = MachineSays::Processed { through, applied: through };
+                self.with(group, |group, cx| group.hear_machine(cx, says));
             }
             Event::SnapshotTaken { group, index, data } => {
-                self.with(group, |group, cx| group.raft().take_snapshot(cx, index, data));
+                self.with(group, |group, cx| group.handle_snapshot_taken(cx, index, data));
+            }
+            Event::Machine { group, says } => {
+                self.with(group, |group, cx| group.hear_machine(cx, says));
             }
             Event::DeadlineReached => self.deadline_reached(),
         }
@@ -202,6 +210,13 @@ impl Node {
     /// How a group stands; none if there is no such group.
     pub fn status(&self, group: GroupId) -> Option<raft::Status> {
         self.groups.get(group.0 as usize).map(|group| group.status())
+    }
+
+    /// Whether a group has here what it has elsewhere, at a time that is not before the last event;
+    /// none if there is no such group.
+    pub fn health(&self, group: GroupId, now: Time) -> Option<Health> {
+        let group = self.groups.get(group.0 as usize)?;
+        Some(group.health(now.max(self.now), &self.config.timers))
     }
 
     /// Runs a step of one group, and what follows from it.

@@ -175,7 +175,13 @@ fn a_log_that_is_compacted_in_the_middle_of_a_catchup_is_replaced_by_the_snapsho
     cluster.run_for(Duration::from_millis(50));
     let leader = cluster.wait_for_leader(GROUP);
     cluster.snapshot(leader, GROUP);
+    cluster.begin_checkpoint(leader, GROUP, false);
+    cluster.run_for(Duration::from_millis(50));
+    let coverage = cluster.coverage();
+    assert_eq!((coverage.get("snapshots refused"), coverage.get("compactions")), (2, 0));
+    cluster.begin_checkpoint(leader, GROUP, true);
     cluster.run_for(seconds(1));
+    assert_eq!(cluster.coverage().get("checkpoints made durable"), 1);
     assert_eq!(cluster.coverage().get("snapshots installed"), 1);
     cluster.settle_soundly();
 }
@@ -247,6 +253,10 @@ fn a_failed_write_makes_a_member_stand_aside_until_it_is_restarted() {
     cluster.run_for(seconds(1));
     let leader = cluster.wait_for_leader(GROUP);
     cluster.disk_mut(leader).fail_next_write = true;
+    cluster.run_for(Duration::from_millis(200));
+    assert!(quick_timers().election_min > Duration::from_millis(200));
+    let heir = cluster.leader(GROUP).expect("it has handed over before anybody missed it");
+    assert_ne!(heir, leader);
     cluster.run_for(seconds(4));
     let status = cluster.process(leader).node.as_ref().and_then(|node| node.status(GROUP)).unwrap();
     assert!(status.aside.unwrap().contains("a write failed"), "and says so");

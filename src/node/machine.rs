@@ -2,39 +2,38 @@
 
 use alloc::boxed::Box;
 use alloc::format;
-use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use bytes::{Bytes, BytesMut};
 
+use super::info::{Names, stream_info};
 use super::plain::Plain;
 use super::{Wake, error_answer, refusal};
-use crate::cluster::info::{View, cluster_info};
 use crate::cluster::info_request::{InfoRequests, Standing, info_subject};
 use crate::command::{Answer, Command, Destination, Report};
 use crate::config::{GroupConfig, GroupKind};
 use crate::context::Context;
 use crate::event::{Opened, Request, StoredMessage};
-use crate::ids::{GroupId, Index, LoadId, PeerId, RequestId, Sequence, StoreId, Term};
+use crate::ids::{GroupId, LoadId, PeerId, RequestId, Sequence, StoreId, Term};
 use crate::limits::Limits;
 use crate::raft::{Raft, Status};
 use crate::stream::{Notice, Proposal, Stream, decode_state};
 use crate::subject::{Kind, Subject};
 use crate::time::Time;
-use crate::wire::{
-    ApiError, ApiResponse, EntryKind, ResponseType, StreamInfo, StreamInfoResponse, WireError,
-};
+use crate::wire::{ApiError, ApiResponse, EntryKind, ResponseType, WireError};
 
 /// One group: its consensus, and what its entries mean.
 #[derive(Debug)]
 pub(super) struct Group {
-    id: GroupId,
-    raft: Raft,
-    machine: Machine,
+    pub(super) id: GroupId,
+    pub(super) raft: Raft,
+    pub(super) machine: Machine,
     /// The leadership that the machine was told of.
     leading: Option<Term>,
     /// Clients that asked for the snapshot that is under way.
     snapshot_asked: Vec<RequestId>,
+    /// Bytes that a snapshot must free before another one is thought of.
+    snapshot_at: u64,
     info: Info,
 }
 
@@ -49,15 +48,9 @@ struct Info {
 }
 
 #[derive(Debug)]
-enum Machine {
+pub(super) enum Machine {
     Plain(Plain),
     Stream(Box<Stream>),
-}
-
-/// What a group needs to know of its node to describe itself.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Names<'a> {
-    pub(super) of_peers: &'a alloc::collections::BTreeMap<PeerId, String>,
 }
 
 fn check_stream_snapshot(data: &Bytes, limits: &Limits) -> Result<(), WireError> {
@@ -84,7 +77,8 @@ impl Group {
             GroupKind::Stream(stream) => Some(info_subject(&stream.name)),
         };
         let info = Info { subject, ..Info::default() };
-        Self { id, raft, machine, leading: None, snapshot_asked: Vec::new(), info }
+        let snapshot_at = context.limits.log_before_snapshot.get();
+        Self { id, raft, machine, leading: None, snapshot_asked: Vec::new(), snapshot_at, info }
     }
 
     pub(super) const fn raft(&mut self) -> &mut Raft {
@@ -232,13 +226,7 @@ impl Group {
             Machine::Stream(stream) if !self.raft.owns_load(load) => {
                 stream.handle_read_failed(context, load, &format!("{failure}"));
             }
-            _ => self.raft.handle_load_failed(context, failure),
-        }
-    }
-
-    pub(super) fn handle_applied(&mut self, through: Index) {
-        if let Machine::Plain(plain) = &mut self.machine {
-            plain.applied = plain.applied.max(through);
+            _ => self.raft.handle_load_failed(context, load, failure),
         }
     }
 
@@ -271,6 +259,10 @@ impl Group {
                     Err(error) => context.out.answer(id, error_answer(refusal(error))),
                 }
             }
+            (_, Request::Info) => {
+                let info = self.describe(context, names);
+                context.out.answer(id, Answer::Json(info));
+            }
             (Machine::Plain(_), _) => context.out.answer(id, error_answer(ApiError::BAD_REQUEST)),
             (Machine::Stream(stream), Request::Publish { subject, header, payload }) => {
                 let proposal = stream.publish(context, id, (subject, header, payload));
@@ -286,10 +278,6 @@ impl Group {
             }
             (Machine::Stream(stream), Request::Read { first, most, bytes }) => {
                 stream.read(context, id, first, (most, bytes));
-            }
-            (Machine::Stream(stream), Request::Info) => {
-                let info = describe(stream, &self.raft, context, names);
-                context.out.answer(id, Answer::Json(info));
             }
             (Machine::Stream(stream), Request::Snapshot) => {
                 stream.snapshot(context);
@@ -308,6 +296,11 @@ impl Group {
                 break;
             }
         }
+        if let Machine::Stream(stream) = &self.machine {
+            let applied = stream.applied();
+            self.raft.machine_processed(applied, applied);
+        }
+        self.raft.note_leader(context.now);
         self.follow_leadership(context);
         self.shorten_log(context);
         self.answer_snapshots(context);
@@ -337,9 +330,12 @@ impl Group {
             match &mut self.machine {
                 Machine::Plain(plain) => {
                     let own = self.leading == Some(committed.entry.term);
-                    plain.apply(self.id, &committed, own, context.out);
+                    if plain.apply(self.id, &committed, own, context.out) {
+                        self.raft.handed_out(committed.index);
+                    }
                 }
                 Machine::Stream(stream) => {
+                    self.raft.handed_out(committed.index);
                     stream.apply(context, committed.index, &committed.entry, &committed.record);
                 }
             }
@@ -355,7 +351,10 @@ impl Group {
             match notice {
                 Notice::Ready | Notice::CaughtUp => self.raft.set_may_lead(stream.is_current()),
                 Notice::Snapshot { index, data, .. } => {
-                    self.raft.take_snapshot(context, index, data);
+                    // Whether followers are being fed was asked when it was begun.
+                    if let Err(why) = self.raft.take_snapshot(context, index, data, true) {
+                        context.out.report(self.id, Report::SnapshotRefused(why));
+                    }
                 }
                 Notice::StepDown(why) => {
                     if self.raft.step_down(context, None).is_ok() {
@@ -390,13 +389,23 @@ impl Group {
         self.leading = leading;
     }
 
-    /// Begins a snapshot when the log has grown enough.
+    /// Begins a snapshot when the log has grown enough, and another time when it has grown by as
+    /// much again. Followers that are being fed are let finish, until it is twice as large.
     fn shorten_log(&mut self, context: &mut Context<'_>) {
-        if let Machine::Stream(stream) = &mut self.machine
-            && self.raft.log_bytes() >= context.limits.log_before_snapshot.get()
-            && !self.raft.snapshotting()
-        {
-            stream.snapshot(context);
+        let (bytes, step) =
+            (self.raft.compactable().bytes, context.limits.log_before_snapshot.get());
+        if bytes < step {
+            self.snapshot_at = step;
+        }
+        if bytes < self.snapshot_at || self.raft.may_snapshot(bytes / 2 >= step).is_err() {
+            return;
+        }
+        let begun = match &mut self.machine {
+            Machine::Plain(_) => self.ask_for_snapshot(context),
+            Machine::Stream(stream) => stream.snapshot(context),
+        };
+        if begun {
+            self.snapshot_at = bytes.saturating_add(step);
         }
     }
 
@@ -426,66 +435,4 @@ fn propose(
         Ok(()) => stream.proposed(proposal),
         Err(error) => stream.not_proposed(context, &proposal, refusal(error)),
     }
-}
-
-/// Upstream's stream info, with what this replica knows besides in a field of its own.
-fn describe(stream: &Stream, raft: &Raft, context: &Context<'_>, names: Names<'_>) -> Bytes {
-    let info = stream_info(stream, raft, context, names);
-    let json = StreamInfoResponse::info(ResponseType::StreamInfo, info).to_bytes();
-    let own = own_info(stream, &raft.status(), context.now);
-    let mut out = BytesMut::with_capacity(json.len() + own.len() + 16);
-    out.extend_from_slice(json.strip_suffix(b"}").unwrap_or(&json));
-    out.extend_from_slice(b",\"jetwake\":");
-    out.extend_from_slice(own.as_bytes());
-    out.extend_from_slice(b"}");
-    out.freeze()
-}
-
-fn stream_info(
-    stream: &Stream,
-    raft: &Raft,
-    context: &Context<'_>,
-    names: Names<'_>,
-) -> StreamInfo {
-    let status = raft.status();
-    let view = View {
-        now: context.now,
-        lost_quorum: context.timers.lost_quorum,
-        names: names.of_peers,
-        group: raft.name().as_str(),
-        status: &status,
-        catchups: stream.catchup_peers(),
-    };
-    StreamInfo {
-        config: stream.config().clone(),
-        state: stream.info(),
-        cluster: Some(cluster_info(view)),
-        gathered: crate::wire::GoTime::from_time(context.now),
-        ..StreamInfo::default()
-    }
-}
-
-fn own_info(stream: &Stream, status: &Status, now: Time) -> String {
-    let aside = status.aside.as_deref().or(stream.stopped());
-    serde_json::json!({
-        "role": status.role.map(|role| format!("{role:?}").to_lowercase()),
-        "term": status.term,
-        "commit": status.commit,
-        "applied": stream.applied(),
-        "log": { "first": status.first, "last": status.last.index, "durable": status.durable },
-        "open": stream.is_open(),
-        "current": stream.is_current() && !status.catching_up,
-        "log_catching_up": status.catching_up,
-        "catchup": stream.catchup(now).map(|catchup| serde_json::json!({
-            "phase": catchup.phase,
-            "done": catchup.done,
-            "left": catchup.left,
-            "bytes": catchup.bytes,
-            "milliseconds": u64::try_from(catchup.elapsed.as_millis()).unwrap_or(u64::MAX),
-            "retried": catchup.retried,
-        })),
-        "aside": aside,
-        "digest": format!("{:016x}", stream.digest()),
-    })
-    .to_string()
 }

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use crate::command::{Answer, Command};
-use crate::ids::{GroupId, Index, RequestId};
+use crate::ids::{GroupId, RequestId};
 use crate::outbox::Outbox;
 use crate::raft::{Committed, Installed};
 use crate::wire::{ApiError, EntryKind};
@@ -17,8 +17,6 @@ use crate::wire::{ApiError, EntryKind};
 pub(super) struct Plain {
     /// Proposals of this leadership whose entries are not committed yet, in order.
     waiting: VecDeque<RequestId>,
-    /// The last entry that the driver's machine has applied.
-    pub(super) applied: Index,
 }
 
 impl Plain {
@@ -27,14 +25,15 @@ impl Plain {
         self.waiting.push_back(id);
     }
 
-    /// Hands a committed record out, and answers those who proposed its entries.
+    /// Hands a committed record out, and answers those who proposed its entries. Whether there was
+    /// anything to hand out.
     pub(super) fn apply(
         &mut self,
         group: GroupId,
         committed: &Committed,
         own: bool,
         out: &mut Outbox,
-    ) {
+    ) -> bool {
         let normal = committed.entry.entries.iter().filter(|part| part.kind == EntryKind::Normal);
         let entries: Vec<Bytes> = normal.map(|part| part.data).collect();
         if own {
@@ -45,9 +44,11 @@ impl Plain {
                 }
             }
         }
-        if !entries.is_empty() {
+        let any = !entries.is_empty();
+        if any {
             out.push(Command::Apply { group, index: committed.index, entries });
         }
+        any
     }
 
     /// Hands a leader's snapshot out.

@@ -15,7 +15,7 @@ use super::{
     send_to,
 };
 use crate::event::Failure;
-use crate::ids::{ByteCount, Index, LoadId, PeerId, Term};
+use crate::ids::{ByteCount, CheckpointId, Index, LoadId, PeerId, Term};
 use crate::subject::Subject;
 use crate::time::Time;
 use crate::wire::{AppendEntry, EntryKind};
@@ -27,6 +27,13 @@ pub(super) enum Load {
     Machine(Index),
     /// A follower lacks them.
     Feed(PeerId),
+    /// A checkpoint is made from them.
+    Checkpoint {
+        /// Which.
+        id: CheckpointId,
+        /// The first of them.
+        first: Index,
+    },
 }
 
 /// A follower that is being fed.
@@ -186,13 +193,23 @@ impl Raft {
                 }
                 self.feed(context, peer);
             }
+            Some(Load::Checkpoint { id, first }) => {
+                self.checkpoint_loaded(context, (id, first), records);
+            }
             None => {}
         }
     }
 
     /// Log records could not be read: what the group promised may be gone.
-    pub fn handle_load_failed(&mut self, context: &mut Context<'_>, failure: &Failure) {
-        self.stand_aside(context, format!("the log cannot be read: {failure}"));
+    pub fn handle_load_failed(
+        &mut self,
+        context: &mut Context<'_>,
+        load: LoadId,
+        failure: &Failure,
+    ) {
+        if self.owns_load(load) {
+            self.stand_aside(context, format!("the log cannot be read: {failure}"));
+        }
     }
 }
 

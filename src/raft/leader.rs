@@ -43,7 +43,7 @@ pub(super) struct Progress {
     matched: Index,
     /// The last record of any term that it said it has.
     known: Index,
-    heard: Option<Time>,
+    pub(super) heard: Option<Time>,
     pub(super) feed: Option<Feed>,
 }
 
@@ -85,6 +85,17 @@ impl Leader {
             }
         };
         others.iter().map(status).collect()
+    }
+
+    /// How many followers are being fed.
+    pub(super) fn feeds(&self) -> usize {
+        self.peers.values().filter(|progress| progress.feed.is_some()).count()
+    }
+
+    /// The follower that has most, as far as is known.
+    pub(super) fn best_follower(&self) -> Option<PeerId> {
+        let best = self.peers.iter().max_by_key(|(_, progress)| progress.matched);
+        best.map(|(peer, _)| *peer)
     }
 
     pub(super) fn deadline(&self, alone: bool) -> Option<(Time, Wake)> {
@@ -200,7 +211,7 @@ impl Raft {
         self.broadcast(context, beat);
     }
 
-    fn broadcast(&mut self, context: &mut Context<'_>, payload: Bytes) {
+    pub(super) fn broadcast(&mut self, context: &mut Context<'_>, payload: Bytes) {
         let State::Leader(leader) = &mut self.state else { return };
         leader.last_sent = context.now;
         leader.announced = self.commit;
@@ -307,8 +318,7 @@ impl Raft {
         to: Option<PeerId>,
     ) -> Result<(), ProposeError> {
         let State::Leader(leader) = &mut self.state else { return Err(ProposeError::NotLeader) };
-        let best = leader.peers.iter().max_by_key(|(_, progress)| progress.matched);
-        let heir = to.filter(|peer| self.others.contains(peer)).or(best.map(|(peer, _)| *peer));
+        let heir = to.filter(|peer| self.others.contains(peer)).or(leader.best_follower());
         if let Some(heir) = heir {
             let transfer = append_entry_of(&[(EntryKind::LeaderTransfer, heir.as_bytes())]);
             self.send_append(context, transfer);

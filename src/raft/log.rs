@@ -8,8 +8,9 @@ use alloc::collections::VecDeque;
 
 use bytes::Bytes;
 
+use super::size::{Sizes, size};
 use crate::command::LogChange;
-use crate::ids::{GroupId, Index, Term, WriteId};
+use crate::ids::{GroupId, Index, LogSize, Term, WriteId};
 use crate::outbox::Outbox;
 
 /// A place in the log and the term of what stands there.
@@ -36,8 +37,7 @@ pub(crate) struct Log {
     cache: Cache,
     /// Older records that were read back for the machine.
     loaded: Cache,
-    /// Bytes appended since the last compaction.
-    appended: u64,
+    sizes: Sizes,
 }
 
 impl Log {
@@ -52,7 +52,7 @@ impl Log {
             durable: base.index,
             cache: Cache::new(cache_bytes),
             loaded: Cache::new(u64::MAX),
-            appended: 0,
+            sizes: Sizes::new(),
         }
     }
 
@@ -79,9 +79,14 @@ impl Log {
         self.durable
     }
 
-    /// Bytes appended since the last compaction.
-    pub(crate) const fn appended(&self) -> u64 {
-        self.appended
+    /// All records that were not compacted.
+    pub(crate) fn size(&self) -> LogSize {
+        self.size_through(self.last)
+    }
+
+    /// What a compaction through this record would free.
+    pub(crate) fn size_through(&self, index: Index) -> LogSize {
+        size(&self.sizes, self.base.index, index.min(self.last))
     }
 
     /// The term of a record or of the base; none outside of these. Costs the logarithm of the
@@ -117,7 +122,7 @@ impl Log {
         if self.last().term != term || self.terms.is_empty() {
             self.terms.push_back(Position { index, term });
         }
-        self.appended += record.len() as u64;
+        self.sizes.push(index, record.len() as u64);
         self.cache.push(index, record.clone());
         self.last = index;
     }
@@ -136,6 +141,7 @@ impl Log {
         while self.writing.back().is_some_and(|(_, index)| *index > last) {
             self.writing.pop_back();
         }
+        self.sizes.truncate(last);
         self.cache.truncate(last);
         self.loaded.truncate(last);
         self.last = last;
@@ -156,8 +162,8 @@ impl Log {
         if self.last == through {
             self.terms.clear();
         }
+        self.sizes.compact(through);
         self.cache.compact(through);
-        self.appended = 0;
     }
 
     /// Removes every record; the log goes on behind `base`.

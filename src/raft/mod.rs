@@ -8,17 +8,23 @@
 //! The rooms: `log` knows the terms, `quorum` counts, `held` keeps back what is not durable;
 //! `opening` starts from a disk, `election` decides who leads, `follower` takes entries in, `gap` is
 //! what it lacks, `leader` hands them out, `catchup` feeds one follower that lags, `snapshot` replaces
-//! logs.
+//! logs, `checkpoint` lets a machine make one while the group goes on; `applies` knows how far the
+//! machine is, `health` says how the member stands, `aside` ends it.
 
+mod applies;
+mod aside;
 mod catchup;
+mod checkpoint;
 mod election;
 mod follower;
 mod gap;
+mod health;
 mod held;
 mod leader;
 mod log;
 mod opening;
 mod quorum;
+mod size;
 mod snapshot;
 
 use alloc::collections::BTreeMap;
@@ -31,8 +37,8 @@ use bytes::Bytes;
 use crate::command::{Command, Destination, LogChange, Report, Role};
 use crate::config::GroupConfig;
 use crate::context::Context;
-use crate::event::{Failure, TermAndVote};
-use crate::ids::{GroupId, GroupName, Index, LoadId, PeerId, Term, WriteId};
+use crate::event::TermAndVote;
+use crate::ids::{CheckpointId, GroupId, GroupName, Index, LoadId, LogSize, PeerId, Term, WriteId};
 use crate::limits::Limits;
 use crate::node::Wake;
 use crate::outbox::Outbox;
@@ -41,14 +47,17 @@ use crate::subject::{self, Subject};
 use crate::time::{Duration, Time};
 use crate::wire::{AppendEntry, WireError};
 
+use applies::Applies;
 use election::Candidate;
 use follower::Follower;
 use held::Held;
 use leader::Leader;
 use log::Log;
 use opening::Opening;
+use snapshot::UnderWay;
 
 pub use gap::{Cancelled, Catchup, Gap};
+pub use health::{Health, Lacking};
 pub use leader::ProposeError;
 pub use log::Position;
 pub use quorum::Members;
@@ -73,15 +82,20 @@ pub struct Raft {
     /// The newest write of term and vote.
     term_written: WriteId,
     log: Log,
-    /// The newest durable snapshot, or the one that is being written.
+    /// The newest durable snapshot, or the leader's that is being written.
     snapshot: Option<snapshot::Snapshot>,
-    installing: Option<snapshot::Installing>,
+    under_way: UnderWay,
+    last_checkpoint: CheckpointId,
     installed: Option<Installed>,
     /// The catchup that was given up last, until something shows that nothing is missing.
     cancelled: Option<(Gap, Cancelled)>,
     commit: Index,
     /// The last committed record that the machine was handed.
     applied: Index,
+    /// What the machine has said of what it was handed.
+    machine: Applies,
+    /// When it was last known who leads.
+    leader_seen: Time,
     /// A load for the machine that is under way.
     applying: Option<LoadId>,
     loads: BTreeMap<LoadId, catchup::Load>,
@@ -150,6 +164,22 @@ pub struct Status {
     pub commit: Index,
     /// The last record that the machine was handed.
     pub applied: Index,
+    /// The last record that the machine has taken in, with all before it. Upstream: `processed`.
+    pub processed: Index,
+    /// The last record that the machine's state contains, with all before it: a snapshot covers no
+    /// more. Upstream: `applied`.
+    pub machine_applied: Index,
+    /// Whether the machine takes nothing for now.
+    pub paused: bool,
+    /// All records that were not compacted. Upstream: `Size`.
+    pub size: LogSize,
+    /// Those that a snapshot of what the machine has applied would free. Upstream: what `Applied`
+    /// returns.
+    pub compactable: LogSize,
+    /// What the newest durable snapshot covers, if there is one.
+    pub snapshot: Option<Position>,
+    /// When a leader last heard a quorum, itself included; none of other members.
+    pub quorum_heard: Option<Time>,
     /// Whether a catchup of the log is under way here.
     pub catching_up: bool,
     /// What is done about what the log lacks.
@@ -193,11 +223,14 @@ impl Raft {
             term_written: WriteId::ZERO,
             log: Log::new(group, Position::default(), context.limits.log_cache.get()),
             snapshot: None,
-            installing: None,
+            under_way: UnderWay::Nothing,
+            last_checkpoint: CheckpointId::ZERO,
             installed: None,
             cancelled: None,
             commit: Index::ZERO,
             applied: Index::ZERO,
+            machine: Applies::default(),
+            leader_seen: Time::ZERO,
             applying: None,
             loads: BTreeMap::new(),
             held: Held::default(),
@@ -250,11 +283,6 @@ impl Raft {
         }
     }
 
-    /// A write of the group's log or store failed: nothing may rest on it.
-    pub fn handle_failure(&mut self, context: &mut Context<'_>, failure: &Failure) {
-        self.stand_aside(context, alloc::format!("a write failed: {failure}"));
-    }
-
     /// The moment of [`deadline`](Self::deadline) has come, or passed.
     pub fn handle_deadline(&mut self, context: &mut Context<'_>) {
         match &self.state {
@@ -302,7 +330,8 @@ impl Raft {
     /// The next record that a quorum has and this disk has, once. `None` also while it is being
     /// loaded from disk.
     pub fn next_committed(&mut self, context: &mut Context<'_>) -> Option<Committed> {
-        if self.installing.is_some() || self.installed.is_some() || self.applying.is_some() {
+        let waits = self.receiving_snapshot() || self.installed.is_some() || self.paused();
+        if waits || self.applying.is_some() {
             return None;
         }
         let index = self.applied.next();
@@ -367,16 +396,16 @@ impl Raft {
         opening || self.loads.contains_key(&load)
     }
 
-    /// The machine cannot go on: the group stands aside.
-    pub fn stop(&mut self, context: &mut Context<'_>, why: String) {
-        if !matches!(self.state, State::Aside(_)) {
-            self.stand_aside(context, why);
-        }
+    /// How much of the log a snapshot would free now.
+    pub fn compactable(&self) -> LogSize {
+        self.log.size_through(self.machine_applied())
     }
 
-    /// Bytes of log that a snapshot would free.
-    pub const fn log_bytes(&self) -> u64 {
-        self.log.appended()
+    /// Takes note of the time at which somebody leads.
+    pub fn note_leader(&mut self, now: Time) {
+        if self.leader().is_some() {
+            self.leader_seen = now;
+        }
     }
 
     /// How the group stands.
@@ -404,6 +433,16 @@ impl Raft {
             first: self.log.first(),
             commit: self.commit,
             applied: self.applied,
+            processed: self.processed(),
+            machine_applied: self.machine_applied(),
+            paused: self.paused(),
+            size: self.log.size(),
+            compactable: self.compactable(),
+            snapshot: self.snapshot.as_ref().map(|snapshot| snapshot.position),
+            quorum_heard: match &self.state {
+                State::Leader(leader) => leader.quorum_heard(&self.members, self.me),
+                _ => None,
+            },
             catching_up: matches!(&self.state, State::Follower(f) if f.catching_up()),
             catchup: self.catchup(),
             peers: match &self.state {
@@ -411,14 +450,6 @@ impl Raft {
                 _ => Vec::new(),
             },
         }
-    }
-
-    fn stand_aside(&mut self, context: &mut Context<'_>, why: String) {
-        self.cancel_catchup(context.out, Cancelled::Aside);
-        self.held.clear();
-        self.loads.clear();
-        context.out.report(self.group, Report::StoodAside(why.clone()));
-        self.state = State::Aside(why);
     }
 
     /// Takes a newer term on, without a vote in it.

@@ -9,6 +9,7 @@ use alloc::string::String;
 use bytes::Bytes;
 
 use super::{Context, Position, Raft, State, log::Log, snapshot::Snapshot};
+use crate::command::Report;
 use crate::event::{Opened, StoreMark};
 use crate::ids::{Index, LoadId};
 use crate::wire::{AppendEntry, PeerState};
@@ -146,13 +147,17 @@ impl Raft {
                 self.log.reset(covered, context.out);
             }
             if applied < covered.index {
-                self.offer_installed();
+                self.offer_newest();
             }
             self.commit = covered.index;
         }
         self.commit = self.commit.max(applied);
         self.applied = self.commit;
         self.term = self.term.max(self.log.last().term);
+        let covered = self.snapshot.as_ref().map_or(Index::ZERO, |s| s.position.index);
+        let report = Report::Opened { covered, last: self.log.last().index };
+        context.out.report(self.group, report);
+        self.leader_seen = context.now;
         self.subjects.subscribe(self.group, context.out);
         self.follow(context, None);
     }

@@ -1,17 +1,25 @@
 //! Snapshots: taken from the machine to shorten the log, or received from a leader in place of it.
 //!
 //! The order on disk: the snapshot is durable before any record that it covers goes, and it is
-//! verified (length, hash, and that the machine can read it) before it replaces anything.
+//! verified (length, hash, and that the machine can read it) before it replaces anything. None is
+//! ever replaced by an older one: what is made here covers more than the log's base, what a leader
+//! sends covers more than is committed here and ends what is being made.
+
+use alloc::format;
 
 use bytes::Bytes;
 
-use super::{Context, Position, Raft, Refusal};
-use crate::command::{LogChange, Report};
-use crate::ids::{GroupName, Index, WriteId};
+use super::{Context, Position, Raft, Refusal, State, checkpoint::Checkpoint};
+use crate::command::{CheckpointNews, Command, LogChange, Report, SnapshotRefusal};
+use crate::ids::{CheckpointId, GroupName, Index, WriteId};
 use crate::limits::Limits;
 use crate::wire::{AppendEntry, EntryKind, Fault, PeerState, RaftSnapshot, WireError};
 
 use super::quorum::Members;
+
+/// Bytes of an append entry that carries a snapshot, but for what its two entries hold: more than
+/// they are.
+const MESSAGE_HEAD: u64 = 128;
 
 /// A verified snapshot.
 #[derive(Clone, Debug)]
@@ -49,13 +57,48 @@ impl Snapshot {
     }
 }
 
+/// What a group does about its next snapshot.
+#[derive(Debug, Default)]
+pub(super) enum UnderWay {
+    #[default]
+    Nothing,
+    /// The machine makes it.
+    Checkpoint(Checkpoint),
+    /// The disk writes it.
+    Writing(Writing),
+}
+
 /// A snapshot that is being written.
 #[derive(Debug)]
-pub(super) struct Installing {
+pub(super) struct Writing {
     write: WriteId,
-    position: Position,
-    /// Whether it came from the leader, and the machine has to take it on.
-    received: bool,
+    snapshot: Snapshot,
+    origin: Origin,
+}
+
+impl Writing {
+    pub(super) const fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// The checkpoint that it came from, if it did.
+    pub(super) const fn checkpoint(&self) -> Option<CheckpointId> {
+        match self.origin {
+            Origin::Checkpoint(id) => Some(id),
+            Origin::Machine | Origin::Leader => None,
+        }
+    }
+}
+
+/// Whose a snapshot is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// The machine offered it in one piece.
+    Machine,
+    /// The machine made it step by step.
+    Checkpoint(CheckpointId),
+    /// It came from the leader, and the machine has to take it on.
+    Leader,
 }
 
 /// A durable snapshot from the leader, for the machine to take on.
@@ -68,31 +111,100 @@ pub struct Installed {
 }
 
 impl Raft {
-    /// Whether a snapshot is being written; another one waits for its end.
+    /// Whether a snapshot is made or written; another one waits for its end.
     pub const fn snapshotting(&self) -> bool {
-        self.installing.is_some()
+        !matches!(self.under_way, UnderWay::Nothing)
+    }
+
+    /// Whether a snapshot of what the machine has applied could be taken now. Unless it is forced,
+    /// none is taken while followers are fed from the log: they would have to begin again.
+    ///
+    /// # Errors
+    /// [`SnapshotRefusal`] says why not.
+    pub fn may_snapshot(&self, force: bool) -> Result<Position, SnapshotRefusal> {
+        self.may_snapshot_at(self.machine_applied(), force)
+    }
+
+    fn may_snapshot_at(&self, index: Index, force: bool) -> Result<Position, SnapshotRefusal> {
+        match &self.state {
+            State::Opening(_) => return Err(SnapshotRefusal::Opening),
+            State::Aside(why) => return Err(SnapshotRefusal::Aside(why.clone())),
+            State::Leader(leader) if !force && leader.feeds() > 0 => {
+                return Err(SnapshotRefusal::CatchupsRunning { followers: leader.feeds() });
+            }
+            _ => {}
+        }
+        if self.snapshotting() {
+            return Err(SnapshotRefusal::UnderWay);
+        }
+        if index > self.applied {
+            return Err(SnapshotRefusal::NotApplied { index, handed: self.applied });
+        }
+        let covered = self.log.base().index;
+        let known = self.log.term(index).filter(|_| index > covered);
+        let term = known.ok_or(SnapshotRefusal::NothingNew { covered })?;
+        Ok(Position { index, term })
     }
 
     /// Keeps `data` as the state after record `index`, and compacts the log once it is durable.
     ///
-    /// The caller has made the machine's own store durable up to there. Ignored for a record
-    /// that was not applied or is covered already, and while another snapshot is written.
-    pub fn take_snapshot(&mut self, context: &mut Context<'_>, index: Index, data: Bytes) {
-        if index > self.applied || index <= self.log.base().index || self.installing.is_some() {
-            return;
-        }
-        let Some(term) = self.log.term(index) else { return };
+    /// The caller has made the machine's own store durable up to there.
+    ///
+    /// # Errors
+    /// [`SnapshotRefusal`]; nothing is changed then.
+    pub fn take_snapshot(
+        &mut self,
+        context: &mut Context<'_>,
+        index: Index,
+        data: Bytes,
+        force: bool,
+    ) -> Result<(), SnapshotRefusal> {
+        let position = self.may_snapshot_at(index, force)?;
+        self.machine_processed(index, index);
         let peer_state = self.peer_state().to_bytes();
-        let snapshot = Snapshot { position: Position { index, term }, peer_state, data };
-        self.write_snapshot(context, snapshot, false);
+        self.keep_snapshot(context, Snapshot { position, peer_state, data }, Origin::Machine)
+    }
+
+    /// Writes a snapshot of this member's own, if it could be read again.
+    pub(super) fn keep_snapshot(
+        &mut self,
+        context: &mut Context<'_>,
+        snapshot: Snapshot,
+        origin: Origin,
+    ) -> Result<(), SnapshotRefusal> {
+        let (found, limit) = (snapshot.data.len() as u64, self.most_data(context.limits));
+        if found > limit {
+            return Err(SnapshotRefusal::TooLarge { limit, found });
+        }
+        (self.check_snapshot)(&snapshot.data, context.limits)
+            .map_err(|error| SnapshotRefusal::Unreadable(format!("{error}")))?;
+        self.write_snapshot(context, snapshot, origin);
+        Ok(())
+    }
+
+    /// Bytes of data that one snapshot may have: it must be read again as one file, and it goes to a
+    /// follower as one message.
+    pub(super) fn most_data(&self, limits: &Limits) -> u64 {
+        let peers = self.peer_state().to_bytes().len() as u64;
+        let file = limits.snapshot.get().saturating_sub(RaftSnapshot::LEN_MIN as u64);
+        let message = limits.peer_message.get().saturating_sub(MESSAGE_HEAD);
+        file.min(message).saturating_sub(peers)
     }
 
     /// Whether a leader's snapshot is on its way to disk: until then nothing is acknowledged.
-    pub(super) fn receiving_snapshot(&self) -> bool {
-        self.installing.as_ref().is_some_and(|installing| installing.received)
+    pub(super) const fn receiving_snapshot(&self) -> bool {
+        matches!(&self.under_way, UnderWay::Writing(Writing { origin: Origin::Leader, .. }))
     }
 
-    fn write_snapshot(&mut self, context: &mut Context<'_>, snapshot: Snapshot, received: bool) {
+    /// The newest snapshot that there is, on disk or on its way there.
+    pub(super) const fn newest_snapshot(&self) -> Option<&Snapshot> {
+        match &self.under_way {
+            UnderWay::Writing(writing) => Some(writing.snapshot()),
+            _ => self.snapshot.as_ref(),
+        }
+    }
+
+    fn write_snapshot(&mut self, context: &mut Context<'_>, snapshot: Snapshot, origin: Origin) {
         let position = snapshot.position;
         let change = LogChange::Snapshot {
             index: position.index,
@@ -100,42 +212,61 @@ impl Raft {
             file: snapshot.encode(&self.name),
         };
         let mut write = context.out.write(self.group, change);
-        if received {
+        if origin == Origin::Leader {
             // Behind the snapshot in the queue: a crash between the two leaves both.
             write = self.log.reset(position, context.out);
             self.commit = position.index;
             self.applied = position.index;
+            self.machine.owe(position.index);
+            self.snapshot = Some(snapshot.clone());
         }
-        self.snapshot = Some(snapshot);
-        self.installing = Some(Installing { write, position, received });
+        self.under_way = UnderWay::Writing(Writing { write, snapshot, origin });
     }
 
     /// Writes are on disk: perhaps a snapshot's, whose log can go now.
     pub(super) fn snapshot_written(&mut self, context: &mut Context<'_>, through: WriteId) {
-        let Some(Installing { write, position, received }) = self.installing else { return };
-        if through < write {
-            return;
-        }
-        self.installing = None;
-        let report = Report::Snapshot { index: position.index, installed: received };
-        context.out.report(self.group, report);
-        if received {
-            self.offer_installed();
-        } else {
-            self.log.compact(position.index, context.out);
+        match core::mem::take(&mut self.under_way) {
+            UnderWay::Writing(writing) if writing.write <= through => {
+                self.snapshot_durable(context, writing);
+            }
+            other => self.under_way = other,
         }
     }
 
-    pub(super) fn offer_installed(&mut self) {
-        self.installed = self
-            .snapshot
-            .as_ref()
+    fn snapshot_durable(&mut self, context: &mut Context<'_>, writing: Writing) {
+        let Writing { snapshot, origin, .. } = writing;
+        let index = snapshot.position.index;
+        self.snapshot = Some(snapshot);
+        let report = Report::Snapshot { index, installed: origin == Origin::Leader };
+        context.out.report(self.group, report);
+        if origin == Origin::Leader {
+            return self.offer_newest();
+        }
+        let freed = self.log.size_through(index);
+        self.log.compact(index, context.out);
+        context.out.report(self.group, Report::Compacted { through: index, freed });
+        if let Origin::Checkpoint(id) = origin {
+            let news = CheckpointNews::Durable { id, index, freed };
+            context.out.push(Command::Checkpoint { group: self.group, news });
+        }
+    }
+
+    /// The machine has to take the newest snapshot on before it applies more.
+    pub(super) fn offer_newest(&mut self) {
+        let newest = self.newest_snapshot();
+        self.installed = newest
             .map(|snapshot| Installed { position: snapshot.position, data: snapshot.data.clone() });
+        if let Some(installed) = &self.installed {
+            self.machine.owe(installed.position.index);
+        }
     }
 
     /// The leader's snapshot that the machine has to take on before it applies more, once.
     pub fn take_installed(&mut self) -> Option<Installed> {
-        self.installed.take()
+        if self.installed.is_some() && self.machine.admits_snapshot() {
+            return self.installed.take();
+        }
+        None
     }
 
     /// Replaces log and state by the snapshot that a leader sent in place of records.
@@ -155,17 +286,19 @@ impl Raft {
         let mut parts = entry.entries.iter();
         let (Some(data), Some(peers)) = (parts.next(), parts.next()) else { return Ok(()) };
         let limit = context.limits.snapshot.get();
-        if data.data.len() as u64 > limit {
-            let fault = Fault::TooLarge { limit, found: data.data.len() as u64 };
+        let found = (RaftSnapshot::LEN_MIN + peers.data.len() + data.data.len()) as u64;
+        if found > limit {
+            let fault = Fault::TooLarge { limit, found };
             let format = "append_entry";
             return Err(WireError { format, field: "snapshot", offset: 0, fault }.into());
         }
         (self.check_snapshot)(&data.data, context.limits)?;
         let peer_state = PeerState::decode(&peers.data, context.limits)?;
         self.take_members(&peer_state);
+        self.end_checkpoint(context.out, &SnapshotRefusal::Replaced { index });
         let position = Position { index, term: entry.previous_term };
         let snapshot = Snapshot { position, peer_state: peers.data, data: data.data };
-        self.write_snapshot(context, snapshot, true);
+        self.write_snapshot(context, snapshot, Origin::Leader);
         Ok(())
     }
 

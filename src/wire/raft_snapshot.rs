@@ -14,8 +14,6 @@ use crate::ids::{GroupName, Index, Term};
 
 const FORMAT: &str = "raft_snapshot";
 const HASH: usize = 8;
-/// Bytes of a snapshot with neither peers nor data.
-const LEN_MIN: usize = 8 + 8 + 4 + HASH;
 
 /// The state of a group's log up to an index.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +30,9 @@ pub struct RaftSnapshot {
 }
 
 impl RaftSnapshot {
+    /// Bytes of a snapshot with neither peers nor data.
+    pub const LEN_MIN: usize = 8 + 8 + 4 + HASH;
+
     /// Checks the hash and reads the file. Takes no memory; costs one pass of hashing.
     ///
     /// # Errors
@@ -39,8 +40,8 @@ impl RaftSnapshot {
     /// another group), or the peer state does not fit in.
     pub fn decode(file: &Bytes, group: &GroupName) -> Result<Self, WireError> {
         let error = |field, offset, fault| WireError { format: FORMAT, field, offset, fault };
-        if file.len() < LEN_MIN {
-            let fault = Fault::Short { expected: LEN_MIN as u64, found: file.len() };
+        if file.len() < Self::LEN_MIN {
+            let fault = Fault::Short { expected: Self::LEN_MIN as u64, found: file.len() };
             return Err(error("snapshot", 0, fault));
         }
         let end = file.len() - HASH;
@@ -58,7 +59,7 @@ impl RaftSnapshot {
 
     /// How many bytes [`encode`](Self::encode) makes.
     pub fn encoded_len(&self) -> usize {
-        LEN_MIN + self.peer_state.len() + self.data.len()
+        Self::LEN_MIN + self.peer_state.len() + self.data.len()
     }
 
     /// The file, with its hash.

@@ -12,7 +12,9 @@
 
 mod catchup;
 mod elections;
+mod health;
 mod log;
+mod snapshots;
 
 use jetwake::config::GroupKind;
 use jetwake::ids::ByteCount;

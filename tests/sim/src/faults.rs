@@ -186,6 +186,9 @@ impl Cluster {
                 let to = dice.chance(500_000).then_some(victim);
                 self.step_down(GroupId(0), to);
             }
+            Fault::Snapshot if self.is_plain(GroupId(0)) && dice.chance(500_000) => {
+                self.begin_checkpoint(victim, GroupId(0), dice.chance(500_000));
+            }
             Fault::Snapshot => self.snapshot(victim, GroupId(0)),
             Fault::ClockJump => self.jump_clock(victim, lasts),
             Fault::SlowDisk | Fault::FailWrite | Fault::FullDisk | Fault::ReadFailures => {

@@ -20,13 +20,13 @@ mod message;
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use jetwake::command::{Answer, Command, Destination, Report, Role};
+use jetwake::command::{Answer, CheckpointNews, Command, Destination, Report, Role};
 use jetwake::config::{Config, GroupConfig, GroupKind};
-use jetwake::event::{Event, Request};
+use jetwake::event::{CheckpointStep, Event, MachineSays, Request};
 use jetwake::ids::{GroupId, GroupName, Index, PeerId, RequestId, Term};
 use jetwake::limits::{Limits, Timers};
 use jetwake::node::Node;
-use jetwake::raft::Status;
+use jetwake::raft::{Health, Status};
 use jetwake::subject::{self, Subject};
 use jetwake::time::{Duration, Time};
 use jetwake::wire::{AppendEntry, AppendResponse, VoteRequest, VoteResponse};
@@ -62,6 +62,7 @@ pub struct Lone {
     sent: Vec<Sent>,
     applied: Vec<Applied>,
     reports: Vec<Report>,
+    news: Vec<CheckpointNews>,
     answers: BTreeMap<RequestId, Answer>,
     requests: u64,
 }
@@ -130,6 +131,7 @@ impl Lone {
             sent: Vec::new(),
             applied: Vec::new(),
             reports: Vec::new(),
+            news: Vec::new(),
             answers: BTreeMap::new(),
             requests: 0,
         };
@@ -207,6 +209,7 @@ impl Lone {
                 assert!(twice.is_none(), "request {id} is answered twice");
             }
             Command::Report { report, .. } => self.reports.push(report),
+            Command::Checkpoint { news, .. } => self.news.push(news),
             other => kept(self.disk.take(other)),
         }
     }
@@ -276,6 +279,14 @@ impl Lone {
     /// Never: a lone node has its one group.
     pub fn status(&self) -> Status {
         self.node.status(GROUP).expect("a lone node has one group")
+    }
+
+    /// Whether the group has here what it has elsewhere.
+    ///
+    /// # Panics
+    /// Never: a lone node has its one group.
+    pub fn health(&self) -> Health {
+        self.node.health(GROUP, self.now).expect("a lone node has one group")
     }
 
     /// The node itself.
@@ -431,6 +442,28 @@ impl Lone {
     pub fn take_snapshot(&mut self, index: u64, data: &'static str) {
         let (index, data) = (Index::new(index), Bytes::from(data));
         self.handle(Event::SnapshotTaken { group: GROUP, index, data });
+    }
+
+    /// The plain machine says something.
+    pub fn machine_says(&mut self, says: MachineSays) {
+        self.handle(Event::Machine { group: GROUP, says });
+    }
+
+    /// The plain machine has taken in what is up to `through`, and applied what is up to `applied`.
+    pub fn machine_processed(&mut self, through: u64, applied: u64) {
+        let (through, applied) = (Index::new(through), Index::new(applied));
+        self.machine_says(MachineSays::Processed { through, applied });
+    }
+
+    /// The plain machine goes a step with a checkpoint, and this is what it is told.
+    pub fn checkpoint(&mut self, step: CheckpointStep) -> Vec<CheckpointNews> {
+        self.machine_says(MachineSays::Checkpoint(step));
+        self.news()
+    }
+
+    /// What the plain machine was told of its snapshots since the last call.
+    pub fn news(&mut self) -> Vec<CheckpointNews> {
+        std::mem::take(&mut self.news)
     }
 
     /// Everything that the plain machine was handed since the start.

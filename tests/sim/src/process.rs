@@ -9,6 +9,7 @@ use jetwake::node::{Node, Wake};
 use jetwake::time::{Duration, Time};
 
 use crate::clock::Clock;
+use crate::cluster::Making;
 use crate::network::{Machine, Subscriptions};
 use crate::plain::PlainMachine;
 
@@ -40,6 +41,8 @@ pub struct Process {
     pub machines: BTreeMap<GroupId, PlainMachine>,
     /// Which machines it was told that it reaches.
     pub told_connected: Vec<bool>,
+    /// The checkpoints that the machines of its plain groups make.
+    pub makings: BTreeMap<GroupId, Making>,
     spins: u32,
 }
 
@@ -78,6 +81,7 @@ impl Process {
             roles: BTreeMap::new(),
             machines: BTreeMap::new(),
             told_connected: vec![false; machines],
+            makings: BTreeMap::new(),
             spins: 0,
         }
     }
@@ -97,6 +101,7 @@ impl Process {
         self.doom = None;
         self.roles.clear();
         self.machines.clear();
+        self.makings.clear();
         self.told_connected.fill(false);
     }
 

@@ -288,6 +288,11 @@ impl Cluster {
         }
     }
 
+    /// Whether this is a plain group.
+    pub fn is_plain(&self, group: GroupId) -> bool {
+        matches!(self.setup.groups[group.0 as usize], jetwake::config::GroupKind::Plain)
+    }
+
     /// Asks the leader of a group to hand over.
     pub fn step_down(&mut self, group: GroupId, to: Option<Machine>) {
         let to = to.map(|to| self.processes[to.0].peer);

@@ -4,6 +4,7 @@
 //! What is drawn is drawn from one seed, and everything happens in one order: two clusters with
 //! the same seed and the same calls do the same, byte for byte.
 
+mod checkpoint;
 mod clients;
 mod control;
 mod perform;
@@ -32,6 +33,8 @@ use crate::process::Process;
 use crate::setup::{EPOCH, Setup};
 use crate::story::{Detail, Story};
 use crate::trace::TraceDigest;
+
+pub use checkpoint::Making;
 
 /// How often somebody who waits for something looks whether it is so.
 const GLANCE: Duration = Duration::from_millis(1);

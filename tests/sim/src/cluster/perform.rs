@@ -70,6 +70,7 @@ impl Cluster {
                 let applied = plain.install(index, &data);
                 self.plain_applies(machine, group, applied);
             }
+            Command::Checkpoint { group, news } => self.hear_of_checkpoint(machine, group, news),
             Command::Report { group, report } => self.report(machine, group, report),
             other => unknown(&other),
         }

@@ -1,0 +1,166 @@
+//! How a group describes itself: upstream's words for who leads and how far the others are, and
+//! what this replica knows besides in a field of its own.
+
+use alloc::collections::BTreeMap;
+use alloc::string::{String, ToString};
+
+use bytes::{Bytes, BytesMut};
+use serde_json::{Value, json};
+
+use super::machine::{Group, Machine};
+use crate::cluster::info::{View, cluster_info};
+use crate::context::Context;
+use crate::ids::{LogSize, PeerId};
+use crate::limits::Timers;
+use crate::raft::{Health, Lacking, Raft, Status};
+use crate::stream::Stream;
+use crate::stream::catchup::peers::CatchupPeers;
+use crate::time::{Duration, Time};
+use crate::wire::{ClusterInfo, GoTime, ResponseType, StreamInfo, StreamInfoResponse};
+
+/// What a group needs to know of its node to describe itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Names<'a> {
+    pub(super) of_peers: &'a BTreeMap<PeerId, String>,
+}
+
+impl Group {
+    /// Whether the group has here what it has elsewhere.
+    pub(super) fn health(&self, now: Time, timers: &Timers) -> Health {
+        let raft = self.raft.health_at(now, timers.heartbeat * 2);
+        match (&self.machine, raft) {
+            // Who lacks messages lacks applied records too: say what they wait for.
+            (Machine::Stream(stream), Health::Healthy | Health::Applying { .. })
+                if stream.is_catching_up() =>
+            {
+                let progress = stream.catchup(now);
+                let (done, left) =
+                    progress.map_or((0, 0), |progress| (progress.done, progress.left));
+                let of = done.saturating_add(left);
+                Health::CatchingUp { what: Lacking::Messages, done, of }
+            }
+            (Machine::Stream(stream), Health::Healthy | Health::Applying { .. })
+                if !stream.is_open() =>
+            {
+                Health::Opening
+            }
+            (_, raft) => raft,
+        }
+    }
+
+    /// Upstream's stream info of a stream, of a plain group its part that says who leads; with what
+    /// this replica knows besides in the field `jetwake`.
+    pub(super) fn describe(&self, context: &Context<'_>, names: Names<'_>) -> Bytes {
+        let mut own = self.group_info(context, &self.raft.status());
+        let json = match &self.machine {
+            Machine::Stream(stream) => {
+                add_stream_info(&mut own, stream, context.now);
+                let info = stream_info(stream, &self.raft, context, names);
+                StreamInfoResponse::info(ResponseType::StreamInfo, info).to_bytes()
+            }
+            Machine::Plain(_) => {
+                let cluster = cluster(&self.raft, &CatchupPeers::default(), context, names);
+                serde_json::to_vec(&json!({ "cluster": cluster })).unwrap_or_default().into()
+            }
+        };
+        let own = own.to_string();
+        let mut out = BytesMut::with_capacity(json.len() + own.len() + 16);
+        out.extend_from_slice(json.strip_suffix(b"}").unwrap_or(&json));
+        out.extend_from_slice(b",\"jetwake\":");
+        out.extend_from_slice(own.as_bytes());
+        out.extend_from_slice(b"}");
+        out.freeze()
+    }
+
+    /// What is said of any group.
+    fn group_info(&self, context: &Context<'_>, status: &Status) -> Value {
+        let health = self.health(context.now, context.timers);
+        let ago = |time| milliseconds(context.now.since(time));
+        json!({
+            "role": status.role.map(format_role),
+            "term": status.term,
+            "health": health.to_string(),
+            "healthy": health.is_healthy(),
+            "commit": status.commit,
+            "processed": status.processed,
+            "applied": status.machine_applied,
+            "paused": status.paused,
+            "log": {
+                "first": status.first,
+                "last": status.last.index,
+                "durable": status.durable,
+                "records": status.size.records,
+                "bytes": status.size.bytes,
+            },
+            "compactable": size(status.compactable),
+            "snapshot": status.snapshot.map(|at| json!({ "index": at.index, "term": at.term })),
+            "leader_milliseconds": status.leader_since.map(ago),
+            "quorum_heard_milliseconds": status.quorum_heard.map(ago),
+            "log_catching_up": status.catching_up,
+            "aside": status.aside,
+        })
+    }
+}
+
+fn format_role(role: crate::command::Role) -> String {
+    alloc::format!("{role:?}").to_lowercase()
+}
+
+fn size(size: LogSize) -> Value {
+    json!({ "records": size.records, "bytes": size.bytes })
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Upstream's stream info.
+pub(super) fn stream_info(
+    stream: &Stream,
+    raft: &Raft,
+    context: &Context<'_>,
+    names: Names<'_>,
+) -> StreamInfo {
+    StreamInfo {
+        config: stream.config().clone(),
+        state: stream.info(),
+        cluster: Some(cluster(raft, stream.catchup_peers(), context, names)),
+        gathered: GoTime::from_time(context.now),
+        ..StreamInfo::default()
+    }
+}
+
+fn cluster(
+    raft: &Raft,
+    catchups: &CatchupPeers,
+    context: &Context<'_>,
+    names: Names<'_>,
+) -> ClusterInfo {
+    cluster_info(View {
+        now: context.now,
+        lost_quorum: context.timers.lost_quorum,
+        names: names.of_peers,
+        group: raft.name().as_str(),
+        status: &raft.status(),
+        catchups,
+    })
+}
+
+fn add_stream_info(own: &mut Value, stream: &Stream, now: Time) {
+    let log_current = own["log_catching_up"] == false;
+    own["applied"] = json!(stream.applied());
+    own["open"] = json!(stream.is_open());
+    own["current"] = json!(stream.is_current() && log_current);
+    own["catchup"] = json!(stream.catchup(now).map(|catchup| json!({
+        "phase": catchup.phase,
+        "done": catchup.done,
+        "left": catchup.left,
+        "bytes": catchup.bytes,
+        "milliseconds": milliseconds(catchup.elapsed),
+        "retried": catchup.retried,
+    })));
+    if own["aside"].is_null() {
+        own["aside"] = json!(stream.stopped());
+    }
+    own["digest"] = json!(alloc::format!("{:016x}", stream.digest()));
+}
