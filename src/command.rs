@@ -5,6 +5,7 @@
 //! write is not handed out before [`Event::Written`](crate::event::Event::Written) said that the
 //! write is on disk: a driver need not, and cannot, get that wrong.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -319,10 +320,23 @@ pub enum StoreChange {
     },
     /// Remove messages: inclusive ranges, ascending, apart from each other.
     Remove(Vec<(Sequence, Sequence)>),
+    /// Remove messages, and add others, in one piece.
+    Exchange(Box<Exchange>),
     /// Remove every message.
     Clear,
     /// Move the mark alone.
     Mark,
+}
+
+/// Messages that go when others come, as a stream's bounds take them out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exchange {
+    /// As in [`StoreChange::Remove`]; all below those that are added.
+    pub removed: Vec<(Sequence, Sequence)>,
+    /// As in [`StoreChange::Messages`].
+    pub block: Bytes,
+    /// As in [`StoreChange::Messages`].
+    pub places: Vec<Place>,
 }
 
 /// Where a message lies in a block.

@@ -57,12 +57,25 @@ pub struct Limits {
     pub message: ByteCount,
     /// Bytes of one published header.
     pub header: ByteCount,
+    /// Bytes of all messages of one stream; a publish beyond is refused with upstream's error of an
+    /// account that has used up what it has.
+    pub stream_bytes: ByteCount,
     /// Message ids kept for deduplication in one stream; the oldest is forgotten.
     pub dedupe_ids: usize,
     /// Publishes of one stream that wait for their commit; at the bound the next is refused.
     pub publishes_in_flight: usize,
     /// Questions about one stream that wait for their answer; further ones are not answered.
     pub info_requests: usize,
+    /// Batches of one stream that are not committed yet (upstream: 50); at the bound the next is
+    /// refused as incomplete.
+    pub batches: usize,
+    /// Messages of one batch (upstream: 1,000); a larger one is refused.
+    pub batch_messages: usize,
+    /// Bytes of one batch, subjects and headers included; a larger one is refused.
+    pub batch_bytes: ByteCount,
+    /// How long a batch may take from its first message to its last (upstream: 10 s); then it is
+    /// given up.
+    pub batch_time: Duration,
     /// Members of one group; a peer state that names more is refused.
     pub members: usize,
     /// Commands that wait to be polled; a node at the bound makes no more of its own accord
@@ -102,9 +115,14 @@ impl Default for Limits {
             snapshot: ByteCount::new(64 * MIB),
             message: ByteCount::new(MIB),
             header: ByteCount::new(64 * KIB - 1),
+            stream_bytes: ByteCount::MAX,
             dedupe_ids: 4_000_000,
             publishes_in_flight: 100_000,
             info_requests: 1024,
+            batches: 50,
+            batch_messages: 1000,
+            batch_bytes: ByteCount::new(64 * MIB),
+            batch_time: Duration::from_secs(10),
             members: 64,
             commands: 1_000_000,
             decompressed: ByteCount::new(64 * MIB),

@@ -76,6 +76,10 @@ pub enum Wake {
     Expiry,
     /// Another server awaits an answer about a stream.
     Info,
+    /// A batch that its publisher did not commit is given up.
+    Batch,
+    /// A schedule sends its message.
+    Schedule,
 }
 
 impl Node {

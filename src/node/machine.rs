@@ -93,7 +93,7 @@ impl Group {
     pub(super) fn deadline(&self) -> Option<(Time, Wake)> {
         let machine = match &self.machine {
             Machine::Plain(_) => None,
-            Machine::Stream(stream) => stream.deadline().map(|time| (time, Wake::Catchup)),
+            Machine::Stream(stream) => stream.deadline(),
         };
         let info = self.info.requests.deadline().map(|time| (time, Wake::Info));
         self.raft.deadline().into_iter().chain(machine).chain(info).min()
@@ -102,7 +102,7 @@ impl Group {
     pub(super) fn handle_deadline(&mut self, context: &mut Context<'_>) {
         self.raft.handle_deadline(context);
         if let Machine::Stream(stream) = &mut self.machine
-            && stream.deadline().is_some_and(|time| time <= context.now)
+            && stream.deadline().is_some_and(|(time, _)| time <= context.now)
         {
             stream.handle_deadline(context);
         }
@@ -345,6 +345,9 @@ impl Group {
     /// Whether there was one.
     fn take_notices(&mut self, context: &mut Context<'_>) -> bool {
         let Machine::Stream(stream) = &mut self.machine else { return false };
+        while let Some(proposal) = stream.next_proposal(context) {
+            propose(stream, &mut self.raft, context, Some(proposal));
+        }
         let mut any = false;
         while let Some(notice) = stream.poll() {
             any = true;
@@ -429,9 +432,14 @@ fn propose(
     proposal: Option<Proposal>,
 ) {
     let Some(proposal) = proposal else { return };
-    let length = proposal.encoded_len();
-    let encode = |buffer: &mut BytesMut| proposal.encode(buffer);
-    match raft.propose(context, EntryKind::Normal, length, encode) {
+    // All of a batch fits, or none of it is proposed.
+    let mut taken = raft.check_room(context, proposal.bytes());
+    for entry in 0..proposal.entries() {
+        let length = proposal.encoded_len(entry);
+        let encode = |buffer: &mut BytesMut| proposal.encode(entry, buffer);
+        taken = taken.and_then(|()| raft.propose(context, EntryKind::Normal, length, encode));
+    }
+    match taken {
         Ok(()) => stream.proposed(proposal),
         Err(error) => stream.not_proposed(context, &proposal, refusal(error)),
     }

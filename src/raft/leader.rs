@@ -153,19 +153,29 @@ impl Raft {
         length: usize,
         encode: impl FnOnce(&mut BytesMut),
     ) -> Result<(), ProposeError> {
-        if !self.leads() {
-            return Err(ProposeError::NotLeader);
-        }
+        self.check_room(context, length as u64)?;
         let limits = context.limits;
         let State::Leader(leader) = &mut self.state else { return Err(ProposeError::NotLeader) };
-        if leader.waiting_bytes + length as u64 > limits.proposals_waiting.get() {
-            return Err(ProposeError::Busy);
-        }
         leader.waiting_bytes += length as u64;
         let (bytes, entries) = (limits.append_entry_bytes.get(), limits.append_entry_entries);
         let taken = leader.open(length, bytes, entries).push_with(kind, length, encode);
         assert!(taken, "an open append entry has room for one more entry");
         Ok(())
+    }
+
+    /// Whether entries of so many bytes can be proposed now, one behind the other.
+    ///
+    /// # Errors
+    /// [`ProposeError`], as [`propose`](Self::propose) would say it.
+    pub fn check_room(&self, context: &Context<'_>, bytes: u64) -> Result<(), ProposeError> {
+        let State::Leader(leader) = &self.state else { return Err(ProposeError::NotLeader) };
+        if !self.leads() {
+            return Err(ProposeError::NotLeader);
+        }
+        match leader.waiting_bytes.saturating_add(bytes) > context.limits.proposals_waiting.get() {
+            true => Err(ProposeError::Busy),
+            false => Ok(()),
+        }
     }
 
     /// Sends what was proposed, as far as the pipeline has room, and tells followers of commits.

@@ -9,6 +9,7 @@
 //! An entry that cannot be read or belongs to another machine stops the stream before anything of it
 //! is applied: a replica that went on would differ from those that understand it.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -17,15 +18,17 @@ use bytes::{Bytes, BytesMut};
 use thiserror::Error;
 
 use super::contents::Applied;
-use super::header;
+use super::counter::value_of;
+use super::header::{self, Fields};
 use super::index::Ranges;
 use super::publish::{refusal, refused};
+use super::staging::StagedMessage;
 use super::{Notice, Phase, Stream};
-use crate::command::{Answer, Place, Report, StoreChange};
+use crate::command::{Answer, Exchange, Place, Report, StoreChange};
 use crate::context::Context;
 use crate::ids::{Index, RequestId, Sequence};
 use crate::wire::{
-    ApiError, ApiResponse, AppendEntry, EntryKind, MessageDelete, Op, ResponseType,
+    ApiError, ApiResponse, AppendEntry, BatchMessage, EntryKind, MessageDelete, Op, ResponseType,
     StreamMessageView, StreamPurge, WireError,
 };
 
@@ -47,11 +50,11 @@ enum ApplyError {
     Apart,
 }
 
-/// Changes of one record that were not handed to the store yet: messages or deletes, not both.
+/// Changes of one record that were not handed to the store yet.
 #[derive(Debug, Default)]
 struct Changes {
     places: Vec<Place>,
-    deleted: Vec<Sequence>,
+    removed: Ranges,
 }
 
 impl Stream {
@@ -72,23 +75,41 @@ impl Stream {
         }
         let mut changes = Changes::default();
         let already = self.contents.applied.entries;
-        let normal = entry.entries.views().filter(|(kind, _)| *kind == EntryKind::Normal);
-        for (number, (_, data)) in (0_u32..).zip(normal) {
-            if number < already {
+        let mut number = 0_u32;
+        for (kind, data) in entry.entries.views() {
+            if kind != EntryKind::Normal {
+                // These upstream hands to its streams, where they end a batch that is not whole; the
+                // others it keeps from them, and the batch may go on behind them.
+                let ends = matches!(
+                    kind,
+                    EntryKind::AddPeer
+                        | EntryKind::RemovePeer
+                        | EntryKind::Snapshot
+                        | EntryKind::OldSnapshot
+                );
+                if ends && number >= already {
+                    self.contents.abandon_batch();
+                }
+                continue;
+            }
+            number += 1;
+            if number <= already {
                 continue;
             }
             if let Err(error) = self.apply_entry(context, &mut changes, record, data) {
+                let number = number - 1;
                 return self.stop(context, format!("log record {index}, entry {number}: {error}"));
             }
             // Not a move of its own: the mark of the next change carries it.
-            self.contents.applied.entries = number + 1;
+            self.contents.applied.entries = number;
         }
         let applied = Applied { index, term: entry.term, entries: 0 };
-        if changes.is_empty() {
-            self.contents.moved(applied);
-        } else {
-            self.contents.applied = applied;
-            self.flush(context, &mut changes, record);
+        match changes.take(record) {
+            None => self.contents.moved(applied),
+            Some((change, bytes)) => {
+                self.contents.applied = applied;
+                self.contents.put(context.out, change, bytes);
+            }
         }
         self.contents.dedupe.expire(context.now.as_timestamp());
         self.serve_waiting(context);
@@ -101,30 +122,63 @@ impl Stream {
         record: &Bytes,
         data: &[u8],
     ) -> Result<(), ApplyError> {
-        match Op::of(data)? {
+        let op = Op::of(data)?;
+        if matches!(op, Op::Batch | Op::BatchCommit) {
+            return self.apply_batch_message(context, changes, record, data);
+        }
+        self.contents.abandon_batch();
+        match op {
             Op::Message | Op::CompressedMessage => {
                 let mut unpacked = Vec::new();
                 let message = StreamMessageView::decode(data, &mut unpacked, context.limits)?;
                 self.apply_message(context, changes, record, (data, message))
             }
             Op::DeleteMessage => {
-                let data = Bytes::copy_from_slice(data);
-                let delete = MessageDelete::decode(&data, context.limits)?;
-                if !changes.places.is_empty() {
-                    self.flush(context, changes, record);
-                }
+                let delete = MessageDelete::decode(&Bytes::copy_from_slice(data), context.limits)?;
                 self.apply_delete(context, changes, delete.sequence);
                 Ok(())
             }
             Op::Purge => {
-                let data = Bytes::copy_from_slice(data);
-                let purge = StreamPurge::decode(&data, context.limits)?;
+                let purge = StreamPurge::decode(&Bytes::copy_from_slice(data), context.limits)?;
                 self.flush(context, changes, record);
                 self.apply_purge(context, &purge);
                 Ok(())
             }
             op => Err(ApplyError::Op(op.as_u8())),
         }
+    }
+
+    fn apply_batch_message(
+        &mut self,
+        context: &mut Context<'_>,
+        changes: &mut Changes,
+        record: &Bytes,
+        data: &[u8],
+    ) -> Result<(), ApplyError> {
+        // Its bytes are the record's own.
+        let data = record.slice_ref(data);
+        let part = BatchMessage::decode(&data, context.limits)?;
+        let inner = data.slice(BatchMessage::inner_offset(&data)?..);
+        let commit = part.view().commit;
+        if !self.contents.stage(&part, inner, record) || !commit {
+            return Ok(());
+        }
+        let Some(staged) = self.contents.staged.take() else { return Ok(()) };
+        let (messages, block) = staged.into_block(record);
+        let own = block.as_ptr() != record.as_ptr();
+        if own {
+            self.flush(context, changes, record);
+        }
+        for StagedMessage { data, message, .. } in messages {
+            self.apply_message(context, changes, &block, (&data, message.view()))?;
+        }
+        if own {
+            // The entry itself is applied with it.
+            self.contents.applied.entries += 1;
+            self.flush(context, changes, &block);
+            self.contents.applied.entries -= 1;
+        }
+        Ok(())
     }
 
     fn apply_message(
@@ -154,29 +208,61 @@ impl Stream {
         }
         let sequence = self.contents.index.last().next();
         if message.is_skip() && message.header.is_empty() && message.payload.is_empty() {
-            self.contents.index.skip_to(sequence);
+            self.contents.skip_to(sequence);
             return Ok(());
         }
-        if !changes.deleted.is_empty() {
-            self.flush(context, changes, record);
+        let fields = Fields::of(message.header);
+        if let Some(error) = self.contents.wrong_last_message_id(&fields) {
+            self.contents.failed += 1;
+            if let Some(id) = fields.message_id {
+                self.contents.dedupe.withdraw(id);
+            }
+            if let Some(request) = own {
+                context.out.answer(request, refusal(&self.acks, &error));
+            }
+            return Ok(());
         }
         let (offset, length) = part_of(record, data).ok_or(ApplyError::Apart)?;
-        if !self.contents.add(sequence, &message) {
+        self.contents.expire(message.timestamp, &mut changes.removed);
+        if !self.contents.add(sequence, &message, &fields) {
             return Err(ApplyError::TooLarge);
         }
         changes.places.push(Place { sequence, offset, length });
+        self.contents.make_room(sequence, &fields, &mut changes.removed);
+        if let Some(leadership) = &mut self.leadership {
+            leadership.sendings.applied(&fields);
+            if self.config.allow_msg_counter {
+                leadership.counters.applied(message.subject, sequence);
+            }
+        }
         if let Some(request) = own {
-            self.acknowledge(context, request, sequence);
+            self.acknowledge(context, request, sequence, (&fields, message.payload));
         }
         Ok(())
     }
 
-    fn acknowledge(&mut self, context: &mut Context<'_>, request: RequestId, sequence: Sequence) {
+    fn acknowledge(
+        &mut self,
+        context: &mut Context<'_>,
+        request: RequestId,
+        sequence: Sequence,
+        (fields, payload): (&Fields<'_>, &[u8]),
+    ) {
         // One allocation for many answers, each of which is a slice of it.
         if self.answers.capacity() - self.answers.len() < self.acks.success_len(sequence) {
             self.answers = BytesMut::with_capacity(ANSWERS);
         }
-        self.acks.success(sequence, &mut self.answers);
+        match fields.batch_id {
+            None if self.config.allow_msg_counter => {
+                self.acks.counter(sequence, &value_of(payload), &mut self.answers);
+            }
+            None => self.acks.success(sequence, &mut self.answers),
+            Some(id) => {
+                let size = fields.batch_sequence.map_or(0, header::number);
+                let id = String::from_utf8_lossy(id);
+                self.acks.batch(sequence, &id, size, &mut self.answers);
+            }
+        }
         context.out.answer(request, Answer::Json(self.answers.split().freeze()));
     }
 
@@ -189,7 +275,7 @@ impl Stream {
         let last = self.contents.index.last();
         let removed = self.contents.index.remove(sequence);
         if removed {
-            changes.deleted.push(sequence);
+            changes.removed.push(sequence);
         }
         let own = self.leadership.as_mut().and_then(|own| own.delete_applied());
         let Some(request) = own else { return };
@@ -255,18 +341,8 @@ impl Stream {
 
     /// Hands what the record has changed so far to the store.
     fn flush(&mut self, context: &mut Context<'_>, changes: &mut Changes, record: &Bytes) {
-        if !changes.places.is_empty() {
-            let places = core::mem::take(&mut changes.places);
-            let bytes = places.iter().map(|place| u64::from(place.length)).sum();
-            let change = StoreChange::Messages { block: record.clone(), places };
+        if let Some((change, bytes)) = changes.take(record) {
             self.contents.put(context.out, change, bytes);
-        }
-        if !changes.deleted.is_empty() {
-            let mut deleted = core::mem::take(&mut changes.deleted);
-            deleted.sort_unstable();
-            let mut removed = Ranges::default();
-            deleted.into_iter().for_each(|sequence| removed.push(sequence));
-            self.contents.put(context.out, ranges(removed), 0);
         }
     }
 
@@ -281,8 +357,30 @@ impl Stream {
 }
 
 impl Changes {
-    fn is_empty(&self) -> bool {
-        self.places.is_empty() && self.deleted.is_empty()
+    /// What the store has to do, in one piece, and the bytes of it; none if it is nothing.
+    fn take(&mut self, record: &Bytes) -> Option<(StoreChange, u64)> {
+        let mut places = core::mem::take(&mut self.places);
+        let mut removed = core::mem::take(&mut self.removed);
+        removed.sort();
+        // What was added and taken out again never reaches the store.
+        if let Some(first) = places.first().map(|place| place.sequence) {
+            let new = removed.split_off(first);
+            if !new.is_empty() {
+                places.retain(|place| !new.contains(place.sequence));
+            }
+        }
+        let bytes = places.iter().map(|place| u64::from(place.length)).sum();
+        let change = match (places.is_empty(), removed.is_empty()) {
+            (true, true) => return None,
+            (true, false) => ranges(removed),
+            (false, true) => StoreChange::Messages { block: record.clone(), places },
+            (false, false) => {
+                let removed = removed.into_vec();
+                let exchange = Exchange { removed, block: record.clone(), places };
+                StoreChange::Exchange(Box::new(exchange))
+            }
+        };
+        Some((change, bytes))
     }
 }
 

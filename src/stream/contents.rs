@@ -1,18 +1,23 @@
 //! What a stream holds, as its log says: the part of a stream that is the same on every replica, and
 //! the queue by which it reaches the disk.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
+use super::bounds::Bounds;
 use super::dedupe::Dedupe;
-use super::header;
-use super::index::{StreamIndex, message_size};
+use super::header::{self, Fields};
+use super::index::{Ranges, StreamIndex, message_size};
+use super::lifetimes::Lifetimes;
+use super::schedule::Schedules;
+use super::staging::StagedBatch;
 use super::store::StoreQueue;
 use crate::command::StoreChange;
 use crate::event::StoreMark;
 use crate::ids::{GroupId, Index, Sequence, Term};
 use crate::outbox::Outbox;
 use crate::subject::Subject;
-use crate::wire::StreamMessageView;
+use crate::wire::{ApiError, StreamConfig, StreamMessageView};
 
 /// How far a stream has applied its log: whole records up to one, and entries of the next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,29 +38,45 @@ pub(super) struct Contents {
     pub(super) sync: Subject,
     pub(super) index: StreamIndex,
     pub(super) dedupe: Dedupe,
-    /// The id of the last message, or nothing.
-    pub(super) last_message_id: Vec<u8>,
+    pub(super) bounds: Bounds,
+    pub(super) lifetimes: Lifetimes,
+    pub(super) schedules: Schedules,
+    /// The id of the last message, or nothing if it has none; none if the last message was gone
+    /// before this replica saw it.
+    pub(super) last_message_id: Option<Vec<u8>>,
     /// When the last message was taken, in nanoseconds since the epoch.
     pub(super) last_time: i64,
     /// Proposed messages that failed when they were applied (upstream's `clfs`).
     pub(super) failed: u64,
     pub(super) applied: Applied,
+    /// A batch that is not decided yet.
+    pub(super) staged: Option<StagedBatch>,
     pub(super) store: StoreQueue,
     /// Whether the store's mark is what it should be.
     marked: bool,
 }
 
 impl Contents {
-    pub(super) fn new(group: GroupId, sync: Subject, key: u64, window: i64, ids: usize) -> Self {
+    pub(super) fn new(
+        group: GroupId,
+        sync: Subject,
+        key: u64,
+        config: &StreamConfig,
+        ids: usize,
+    ) -> Self {
         Self {
             group,
             sync,
             index: StreamIndex::new(key),
-            dedupe: Dedupe::new(key, window, ids),
-            last_message_id: Vec::new(),
+            dedupe: Dedupe::new(key, config.duplicate_window, ids),
+            bounds: Bounds::of(config),
+            lifetimes: Lifetimes::new(config.max_age, config.allow_msg_ttl),
+            schedules: Schedules::new(config.allow_msg_schedules),
+            last_message_id: Some(Vec::new()),
             last_time: 0,
             failed: 0,
             applied: Applied::default(),
+            staged: None,
             store: StoreQueue::new(group),
             marked: true,
         }
@@ -69,33 +90,96 @@ impl Contents {
 
     /// How far the store is with all that was handed to it.
     pub(super) fn mark(&self) -> StoreMark {
+        let applied = self.staged.as_ref().map_or(self.applied, |staged| staged.start);
         StoreMark {
-            applied: self.applied.index,
-            term: self.applied.term,
-            entries: self.applied.entries,
+            applied: applied.index,
+            term: applied.term,
+            entries: applied.entries,
             first: self.index.first(),
             last: self.index.last(),
             failed: self.failed,
         }
     }
 
-    /// Adds a message to the index and its id to those that are known; whether it fits: it has to be
-    /// behind the last, and below 4 GiB.
-    pub(super) fn add(&mut self, sequence: Sequence, message: &StreamMessageView<'_>) -> bool {
+    /// Adds a message to the index, its id to those that are known, and its life to those that end;
+    /// whether it fits: it has to be behind the last, and below 4 GiB.
+    pub(super) fn add(
+        &mut self,
+        sequence: Sequence,
+        message: &StreamMessageView<'_>,
+        fields: &Fields<'_>,
+    ) -> bool {
         let StreamMessageView { subject, header, payload, timestamp, .. } = *message;
-        let Some(size) = message_size(subject, header, payload) else { return false };
+        let size = message_size(self.bounds.storage, subject, header, payload);
+        let Some(size) = size else { return false };
         if !self.index.append(sequence, subject, size, timestamp) {
             return false;
         }
         self.last_time = timestamp;
-        let id = header::field(header, header::MESSAGE_ID);
+        self.lifetimes.added(sequence, timestamp, fields.ttl);
+        self.schedules.added(sequence, message, fields);
         // Copied, as a slice would keep the whole record in memory.
-        self.last_message_id.clear();
-        if let Some(id) = id {
+        let last = self.last_message_id.get_or_insert_default();
+        last.clear();
+        if let Some(id) = fields.message_id {
             self.dedupe.store(id, sequence, timestamp);
-            self.last_message_id.extend_from_slice(id);
+            last.extend_from_slice(id);
         }
         true
+    }
+
+    /// Moves the last sequence up past messages that are no more.
+    pub(super) fn skip_to(&mut self, last: Sequence) {
+        if last > self.index.last() {
+            self.index.skip_to(last);
+            self.last_message_id = None;
+        }
+    }
+
+    /// Takes out what has ended by the time of a message that is applied.
+    pub(super) fn expire(&mut self, now: i64, removed: &mut Ranges) {
+        if self.lifetimes.next().is_none_or(|next| now < next) {
+            return;
+        }
+        while let Some(sequence) = self.lifetimes.take_ended(&self.index, now) {
+            if self.index.remove(sequence) {
+                removed.push(sequence);
+            }
+        }
+    }
+
+    /// Takes out what the stream has no room for, now that a message was added, and what the message
+    /// itself takes the place of.
+    pub(super) fn make_room(&mut self, added: Sequence, fields: &Fields<'_>, removed: &mut Ranges) {
+        self.bounds.enforce(&mut self.index, added, removed);
+        let is =
+            |kind: &[u8]| fields.rollup.is_some_and(|rollup| rollup.eq_ignore_ascii_case(kind));
+        if is(header::ROLLUP_SUBJECT) {
+            self.index.remove_older(added, removed);
+        } else if is(header::ROLLUP_ALL) {
+            while self.index.first() < added && self.index.messages() > 0 {
+                let first = self.index.first();
+                self.index.remove(first);
+                removed.push(first);
+            }
+        } else if let (Some(next), Some(scheduler)) = (fields.schedule_next, fields.scheduler)
+            && next == header::SCHEDULE_DONE.as_bytes()
+        {
+            removed.append(self.index.remove_matching(scheduler, Sequence::ZERO, 0));
+        }
+        self.schedules.stay_small(&self.index);
+        self.lifetimes.stay_small(&self.index);
+    }
+
+    /// Why a message that expects an id before it cannot be stored, if it cannot. A replica that
+    /// never saw the last message takes the leader's word.
+    pub(super) fn wrong_last_message_id(&self, fields: &Fields<'_>) -> Option<ApiError> {
+        let (expected, last) = (fields.expected_last_message_id?, self.last_message_id.as_ref()?);
+        if *expected == last[..] {
+            return None;
+        }
+        let last = String::from_utf8_lossy(last);
+        Some(ApiError::STREAM_WRONG_LAST_MSG_ID.with(&[("id", &last)]))
     }
 
     /// Hands a change to the store.

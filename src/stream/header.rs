@@ -5,6 +5,36 @@
 
 /// Remembered for the stream's window; a second message with it is not stored again.
 pub(super) const MESSAGE_ID: &str = "Nats-Msg-Id";
+/// The id of the last message that the publisher knows of.
+pub(super) const EXPECTED_LAST_MESSAGE_ID: &str = "Nats-Expected-Last-Msg-Id";
+/// Takes out what came before: `sub` or `all`.
+pub(super) const ROLLUP: &str = "Nats-Rollup";
+/// The rollup of the message's subject.
+pub(super) const ROLLUP_SUBJECT: &[u8] = b"sub";
+/// The rollup of the whole stream.
+pub(super) const ROLLUP_ALL: &[u8] = b"all";
+/// Bounds the message's life.
+pub(super) const TTL: &str = "Nats-TTL";
+/// Adds to a counter.
+pub(super) const INCREMENT: &str = "Nats-Incr";
+/// What other streams have counted.
+pub(super) const COUNTER_SOURCES: &str = "Nats-Counter-Sources";
+/// Where a sourced message comes from.
+pub(super) const SOURCE: &str = "Nats-Stream-Source";
+/// When the message sends others.
+pub(super) const SCHEDULE: &str = "Nats-Schedule";
+/// The schedule that sent a message.
+pub(super) const SCHEDULER: &str = "Nats-Scheduler";
+/// When that schedule sends next, or that it is done.
+pub(super) const SCHEDULE_NEXT: &str = "Nats-Schedule-Next";
+/// That a schedule is done, and goes.
+pub(super) const SCHEDULE_DONE: &str = "purge";
+/// Names the batch that a message is a part of.
+pub(super) const BATCH_ID: &str = "Nats-Batch-Id";
+/// Ends a batch.
+pub(super) const BATCH_COMMIT: &str = "Nats-Batch-Commit";
+/// What the server must be able to do.
+pub(super) const REQUIRED_API_LEVEL: &str = "Nats-Required-Api-Level";
 
 /// Declares the fields that a leader looks at, which are found in one pass.
 macro_rules! fields {
@@ -38,17 +68,37 @@ fields! {
     /// Which subject that is, if not the message's own.
     expected_last_subject = "Nats-Expected-Last-Subject-Sequence-Subject";
     /// The id of the last message that the publisher knows of.
-    expected_last_message_id = "Nats-Expected-Last-Msg-Id";
-    /// Purges what came before.
-    rollup = "Nats-Rollup";
+    expected_last_message_id = EXPECTED_LAST_MESSAGE_ID;
+    /// Takes out what came before.
+    rollup = ROLLUP;
     /// Bounds the message's life.
-    ttl = "Nats-TTL";
+    ttl = TTL;
     /// Adds to a counter.
-    increment = "Nats-Incr";
-    /// Schedules other messages.
-    schedule = "Nats-Schedule";
+    increment = INCREMENT;
+    /// What other streams have counted.
+    counter_sources = COUNTER_SOURCES;
+    /// Where a sourced message comes from.
+    source = SOURCE;
+    /// When the message sends others.
+    schedule = SCHEDULE;
+    /// The life of what a schedule sends.
+    schedule_ttl = "Nats-Schedule-TTL";
+    /// Where a schedule sends.
+    schedule_target = "Nats-Schedule-Target";
+    /// Whose last message a schedule sends.
+    schedule_source = "Nats-Schedule-Source";
+    /// The schedule that sent the message.
+    scheduler = SCHEDULER;
+    /// When that schedule sends next, or that it is done.
+    schedule_next = SCHEDULE_NEXT;
     /// Names the batch that the message is a part of.
-    batch_id = "Nats-Batch-Id";
+    batch_id = BATCH_ID;
+    /// The message's place in its batch.
+    batch_sequence = "Nats-Batch-Sequence";
+    /// Ends a batch.
+    batch_commit = BATCH_COMMIT;
+    /// What the server must be able to do.
+    required_api_level = REQUIRED_API_LEVEL;
 }
 
 impl<'a> Fields<'a> {
@@ -107,7 +157,7 @@ pub(super) fn number(digits: &[u8]) -> u64 {
 }
 
 /// Where the line ends: at its CR LF.
-fn line_end(bytes: &[u8]) -> Option<usize> {
+pub(super) fn line_end(bytes: &[u8]) -> Option<usize> {
     let mut from = 0;
     loop {
         let found = from + bytes.get(from..)?.iter().position(|byte| *byte == b'\r')?;

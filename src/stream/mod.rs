@@ -19,11 +19,22 @@ pub mod dedupe;
 pub mod index;
 
 mod apply;
+mod batch;
+mod bounds;
+mod checks;
 mod contents;
+mod counter;
+mod duration;
+mod expiry;
 mod header;
+mod header_edit;
+mod leadership;
+mod lifetimes;
 mod publish;
 mod read;
 mod restore;
+mod schedule;
+mod staging;
 mod state;
 mod store;
 
@@ -38,6 +49,7 @@ use crate::config::ConfigError;
 use crate::context::Context;
 use crate::event::StoredMessage;
 use crate::ids::{GroupId, GroupName, Index, LoadId, PeerId, Sequence, StoreId, Term};
+use crate::node::Wake;
 use crate::subject::{Subject, Token};
 use crate::time::Time;
 use crate::wire::{
@@ -48,7 +60,7 @@ use catchup::follower::{CatchupProgress, Follower};
 use catchup::leader::{Server, Standing, Verdict};
 use catchup::peers::CatchupPeers;
 use contents::{Applied, Contents};
-use publish::Leadership;
+use leadership::Leadership;
 use read::Reads;
 use restore::Restore;
 
@@ -79,6 +91,8 @@ pub struct Stream {
     snapshot_waiting: Option<(Applied, StreamState)>,
     /// How the last catchup went.
     last_catchup: Option<CatchupProgress>,
+    /// What the stream itself proposes.
+    proposals: VecDeque<Proposal>,
     /// Room for answers.
     answers: BytesMut,
     notices: VecDeque<Notice>,
@@ -144,23 +158,25 @@ pub fn sync_subject(group: &GroupName) -> Subject {
 pub fn check_config(config: &StreamConfig) -> Result<(), ConfigError> {
     let unsupported = [
         ("retention", config.retention != RetentionPolicy::Limits),
-        ("max_msgs", config.max_msgs > 0),
-        ("max_bytes", config.max_bytes > 0),
-        ("max_age", config.max_age > 0),
-        ("max_msgs_per_subject", config.max_msgs_per_subject > 0),
-        ("discard", config.discard != DiscardPolicy::Old),
         ("mirror", config.mirror.is_some()),
         ("sources", !config.sources.is_empty()),
         ("subject_transform", config.subject_transform.is_some()),
         ("republish", config.republish.is_some()),
-        ("allow_rollup_hdrs", config.allow_rollup_hdrs),
-        ("allow_msg_ttl", config.allow_msg_ttl),
-        ("allow_msg_counter", config.allow_msg_counter),
-        ("allow_atomic", config.allow_atomic),
-        ("allow_msg_schedules", config.allow_msg_schedules),
+        ("subject_delete_marker_ttl", config.subject_delete_marker_ttl != 0),
     ];
     if let Some((field, _)) = unsupported.iter().find(|(_, set)| *set) {
         return Err(ConfigError { field: (*field).into(), why: "not supported yet".into() });
+    }
+    if config.discard_new_per_subject {
+        let error = |field: &str, why: &str| ConfigError { field: field.into(), why: why.into() };
+        if config.discard != DiscardPolicy::New {
+            let why = "discarding new messages of each subject needs `new`";
+            return Err(error("discard", why));
+        }
+        if config.max_msgs_per_subject <= 0 {
+            let why = "discarding new messages of each subject needs a bound above zero";
+            return Err(error("max_msgs_per_subject", why));
+        }
     }
     for subject in &config.subjects {
         if !crate::subject::is_valid_filter(subject.as_bytes()) {
@@ -184,15 +200,19 @@ impl Stream {
         if config.subjects.is_empty() {
             config.subjects.push(config.name.clone());
         }
+        if config.allow_msg_schedules {
+            // A schedule takes the place of the one before.
+            (config.allow_rollup_hdrs, config.deny_purge) = (true, false);
+        }
         let key = context.random.bits();
-        let (window, ids) = (config.duplicate_window, context.limits.dedupe_ids);
+        let ids = context.limits.dedupe_ids;
         let sync = sync_subject(name);
         Self {
             group,
             me,
             sync: sync.clone(),
             acks: PublishAckTemplate::new(&config.name, None),
-            contents: Contents::new(group, sync, key, window, ids),
+            contents: Contents::new(group, sync, key, &config, ids),
             config,
             key,
             phase: Phase::Opening,
@@ -204,6 +224,7 @@ impl Stream {
             snapshot: None,
             snapshot_waiting: None,
             last_catchup: None,
+            proposals: VecDeque::new(),
             answers: BytesMut::new(),
             notices: VecDeque::new(),
         }
@@ -275,8 +296,9 @@ impl Stream {
         if !self.is_current() {
             return self.notices.push_back(Notice::StepDown("the stream is not current".into()));
         }
-        let last = self.contents.index.last().plus(self.contents.failed);
-        let id = Bytes::copy_from_slice(&self.contents.last_message_id);
+        let staged = self.contents.staged.as_ref().map_or(0, |staged| staged.count());
+        let last = self.contents.index.last().plus(self.contents.failed).plus(staged);
+        let id = self.contents.last_message_id.as_deref().map(Bytes::copy_from_slice);
         self.leadership = Some(Leadership::new(self.key, last, id));
     }
 
@@ -285,15 +307,17 @@ impl Stream {
         if let Some(leadership) = self.leadership.take() {
             leadership.lost(&self.acks, context.out);
             self.contents.dedupe.drop_in_flight();
+            self.proposals.clear();
         }
     }
 
     /// Begins a snapshot of what is applied: [`Notice::Snapshot`] follows when the store is on disk.
     /// Whether it was begun: not while one is under way, while records are not applied, or in the
-    /// middle of a record.
+    /// middle of a record or of a batch.
     pub fn snapshot(&mut self, context: &mut Context<'_>) -> bool {
         let Applied { index, term, entries } = self.contents.applied;
-        if !self.is_current() || self.snapshot.is_some() || entries > 0 || index == Index::ZERO {
+        let whole = entries == 0 && self.contents.staged.is_none();
+        if !self.is_current() || self.snapshot.is_some() || !whole || index == Index::ZERO {
             return false;
         }
         self.contents.write_mark(context.out);
@@ -341,6 +365,8 @@ impl Stream {
             return self.server.handle_read(context, load, messages, next);
         }
         self.restored(context, load, messages, next);
+        self.counter_read(context, load, messages);
+        self.schedule_read(context, load, messages);
         self.client_read(context, load, messages, next);
     }
 
@@ -350,6 +376,8 @@ impl Stream {
             return self.stop(context, format!("the store cannot be read: {why}"));
         }
         self.server.handle_read_failed(context, load, why);
+        self.counter_read_failed(load);
+        self.schedule_read_failed(context, load);
         self.client_read_failed(context, load, why);
     }
 
@@ -395,19 +423,28 @@ impl Stream {
         self.server.budget_available(context);
     }
 
-    /// When the stream wants to be woken: a catchup, on either side, must make progress.
-    pub fn deadline(&self) -> Option<Time> {
+    /// When the stream wants to be woken, and why: a catchup, on either side, must make progress, a
+    /// message expires, a batch is given up, or a schedule sends.
+    pub fn deadline(&self) -> Option<(Time, Wake)> {
         let follower = match &self.phase {
             Phase::CatchingUp(follower) => follower.deadline(&self.contents),
             _ => None,
         };
-        self.server.deadline().into_iter().chain(follower).min()
+        let catchup = self.server.deadline().into_iter().chain(follower).min();
+        let expiry = self.expiry_deadline().map(|time| (time, Wake::Expiry));
+        let batch = self.batch_deadline().map(|time| (time, Wake::Batch));
+        let schedule = self.schedule_deadline().map(|time| (time, Wake::Schedule));
+        let catchup = catchup.map(|time| (time, Wake::Catchup));
+        catchup.into_iter().chain(expiry).chain(batch).chain(schedule).min()
     }
 
     /// A moment of [`deadline`](Self::deadline) has come.
     pub fn handle_deadline(&mut self, context: &mut Context<'_>) {
         self.server.handle_deadline(context);
         self.catchup_deadline(context);
+        self.remove_ended(context);
+        self.give_up_batches(context);
+        self.send_scheduled(context);
     }
 
     /// Lets go on who waited for this replica to apply more.

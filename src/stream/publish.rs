@@ -1,230 +1,124 @@
-//! What a leader decides before a proposal, and whom it answers when the proposal is applied.
+//! What a leader decides before a proposal.
 //!
-//! Upstream: `processClusteredInboundMsg` in `server/jetstream_cluster.go` and
-//! `checkMsgHeadersPreClusteredProposal` in `server/jetstream_batching.go`, in their order. A decision
-//! changes nothing: what is in flight is counted when the group has taken the proposal, so a
-//! refused proposal costs no sequence (upstream counts it, and skips one). The expected last message
-//! id is checked here too, against what is in flight, where upstream checks it when the message is
-//! applied: no replica has to remember an id for that.
+//! Upstream: `processClusteredInboundMsg` in `server/jetstream_cluster.go`. A decision changes nothing:
+//! what is in flight is counted when the group has taken the proposal, so a refused proposal costs no
+//! sequence (upstream counts it, and skips one).
 
-use alloc::collections::VecDeque;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use bytes::{Bytes, BytesMut};
-use hashbrown::HashTable;
-use siphasher::sip::SipHasher13;
 
 use super::Stream;
-use super::dedupe::Seen;
-use super::header::{self, Fields};
+use super::batch::Published;
+use super::checks::{Checked, Refusal, Staged};
+use super::counter::{Sum, Waiting};
+use super::header;
+use super::leadership::{Flight, Pending, PendingKind};
 use crate::command::Answer;
 use crate::context::Context;
 use crate::ids::{RequestId, Sequence};
-use crate::outbox::Outbox;
 use crate::subject;
 use crate::wire::{
     ApiError, ApiResponse, MessageDelete, PublishAckTemplate, PurgeRequest, ResponseType,
-    StreamMessageView, StreamPurge,
+    StreamPurge,
 };
 
 /// Bytes of subject, header and payload above which upstream compresses a message.
-const COMPRESS_ABOVE: usize = 8192;
+const COMPRESS_ABOVE: u64 = 8192;
 
-/// An entry to be proposed, which nothing rests on yet: once the group has taken it,
-/// [`Stream::proposed`] tells the stream, else [`Stream::not_proposed`] the client.
+/// Entries to be proposed, one behind the other, which nothing rests on yet: once the group has taken
+/// them, [`Stream::proposed`] tells the stream, else [`Stream::not_proposed`] the client.
 #[derive(Debug)]
 pub struct Proposal {
+    /// The messages of a batch, but for its last.
+    earlier: Vec<Part>,
     entry: Entry,
     pending: Pending,
-    /// The message's id, or nothing.
+    /// The id of the last message, or nothing.
     id: Bytes,
+    /// The subject and the sum of the last message, of a counter.
+    sum: Option<(Bytes, Sum)>,
     /// When it was decided on, in nanoseconds since the epoch.
     time: i64,
+    /// The subject of the schedule that sends it.
+    schedule: Option<Bytes>,
 }
 
 #[derive(Debug)]
 enum Entry {
     /// Written straight into the append entry.
-    Message(Published),
-    /// Written already: compressed, or JSON.
+    Message { message: Published, sequence: Sequence, timestamp: i64 },
+    /// Written already: compressed, of a batch, or JSON.
     Encoded(Bytes),
 }
 
-/// A message with what was decided on for it.
+/// One message of a batch.
 #[derive(Debug)]
-struct Published {
-    subject: Bytes,
-    header: Bytes,
-    payload: Bytes,
-    sequence: Sequence,
-    timestamp: i64,
-}
-
-impl Published {
-    fn view(&self) -> StreamMessageView<'_> {
-        StreamMessageView {
-            subject: &self.subject,
-            header: &self.header,
-            payload: &self.payload,
-            sequence: self.sequence,
-            timestamp: self.timestamp,
-            ..StreamMessageView::default()
-        }
-    }
+pub(super) struct Part {
+    /// The entry's data.
+    pub(super) data: Bytes,
+    pub(super) flight: Flight,
+    /// Its id, or nothing.
+    pub(super) id: Bytes,
+    /// Its subject and its sum, of a counter.
+    pub(super) sum: Option<(Bytes, Sum)>,
 }
 
 impl Proposal {
-    const fn json(data: Bytes, pending: Pending) -> Self {
-        Self { entry: Entry::Encoded(data), pending, id: Bytes::new(), time: 0 }
-    }
-
-    /// The exact length of the entry's data.
-    pub fn encoded_len(&self) -> usize {
-        match &self.entry {
-            Entry::Message(message) => message.view().encoded_len(),
-            Entry::Encoded(data) => data.len(),
+    pub(super) const fn json(data: Bytes, pending: Pending) -> Self {
+        Self {
+            earlier: Vec::new(),
+            entry: Entry::Encoded(data),
+            pending,
+            id: Bytes::new(),
+            sum: None,
+            time: 0,
+            schedule: None,
         }
     }
 
-    /// Appends the entry's data.
-    pub fn encode(&self, buffer: &mut BytesMut) {
-        match &self.entry {
-            Entry::Message(message) => {
+    /// All messages of a batch; the client is answered with the last.
+    pub(super) fn batch(request: RequestId, mut parts: Vec<Part>, time: i64) -> Option<Self> {
+        let Part { data, flight, id, sum } = parts.pop()?;
+        let pending = Pending { request: Some(request), kind: PendingKind::Message(flight) };
+        let entry = Entry::Encoded(data);
+        Some(Self { earlier: parts, entry, pending, id, sum, time, schedule: None })
+    }
+
+    /// How many entries there are.
+    pub const fn entries(&self) -> usize {
+        self.earlier.len() + 1
+    }
+
+    /// The exact length of an entry's data.
+    pub fn encoded_len(&self, entry: usize) -> usize {
+        match (self.earlier.get(entry), &self.entry) {
+            (Some(part), _) => part.data.len(),
+            (None, Entry::Message { message, sequence, timestamp }) => {
+                message.view(*sequence, *timestamp).encoded_len()
+            }
+            (None, Entry::Encoded(data)) => data.len(),
+        }
+    }
+
+    /// The length of all entries' data.
+    pub fn bytes(&self) -> u64 {
+        (0..self.entries()).map(|entry| self.encoded_len(entry) as u64).sum()
+    }
+
+    /// Appends an entry's data.
+    pub fn encode(&self, entry: usize, buffer: &mut BytesMut) {
+        match (self.earlier.get(entry), &self.entry) {
+            (Some(part), _) => buffer.extend_from_slice(&part.data),
+            (None, Entry::Message { message, sequence, timestamp }) => {
                 message
-                    .view()
+                    .view(*sequence, *timestamp)
                     .encode(buffer)
                     .expect("its lengths were checked when it was decided on");
             }
-            Entry::Encoded(data) => buffer.extend_from_slice(data),
+            (None, Entry::Encoded(data)) => buffer.extend_from_slice(data),
         }
-    }
-}
-
-/// A proposal that was not applied yet.
-#[derive(Debug)]
-struct Pending {
-    request: RequestId,
-    kind: PendingKind,
-}
-
-#[derive(Debug)]
-enum PendingKind {
-    /// A message, by the sequence it was proposed with, its subject's hash, and the hash of the
-    /// subject whose last sequence was expected.
-    Message {
-        sequence: Sequence,
-        subject: u64,
-        expected: Option<u64>,
-    },
-    Delete,
-    Purge,
-}
-
-/// What a leader has in flight.
-#[derive(Debug)]
-pub(super) struct Leadership {
-    /// The last sequence that was proposed, counting failed ones.
-    sequence: Sequence,
-    pending: VecDeque<Pending>,
-    hasher: SipHasher13,
-    /// How often a subject is in flight, by its hash: as a message's, and as an expected one. Only
-    /// ever asked, never walked.
-    subjects: HashTable<(u64, u32)>,
-    last_message_id: Bytes,
-}
-
-impl Leadership {
-    pub(super) fn new(key: u64, sequence: Sequence, last_message_id: Bytes) -> Self {
-        Self {
-            sequence,
-            pending: VecDeque::new(),
-            hasher: SipHasher13::new_with_keys(key, 2),
-            subjects: HashTable::new(),
-            last_message_id,
-        }
-    }
-
-    /// The client that proposed the message that is applied now, if it is the next in flight.
-    pub(super) fn message_applied(&mut self, proposed: Sequence) -> Option<RequestId> {
-        match self.pending.front()?.kind {
-            PendingKind::Message { sequence, .. } if sequence == proposed => {}
-            _ => return None,
-        }
-        let Pending { request, kind } = self.pending.pop_front()?;
-        if let PendingKind::Message { subject, expected, .. } = kind {
-            self.count_out(subject);
-            expected.into_iter().for_each(|hash| self.count_out(hash));
-        }
-        Some(request)
-    }
-
-    /// The client that asked for the delete that is applied now.
-    pub(super) fn delete_applied(&mut self) -> Option<RequestId> {
-        self.pending
-            .pop_front_if(|pending| matches!(pending.kind, PendingKind::Delete))
-            .map(|pending| pending.request)
-    }
-
-    /// The client that asked for the purge that is applied now.
-    pub(super) fn purge_applied(&mut self) -> Option<RequestId> {
-        self.pending
-            .pop_front_if(|pending| matches!(pending.kind, PendingKind::Purge))
-            .map(|pending| pending.request)
-    }
-
-    /// The stream's last sequence, counting failed ones, has moved.
-    pub(super) fn reached(&mut self, sequence: Sequence) {
-        self.sequence = self.sequence.max(sequence);
-    }
-
-    /// Leadership is gone: what is in flight may or may not be stored by another.
-    pub(super) fn lost(self, acks: &PublishAckTemplate, out: &mut Outbox) {
-        for Pending { request, kind } in self.pending {
-            let answer = match kind {
-                PendingKind::Message { .. } => refusal(acks, &ApiError::CLUSTER_NOT_AVAIL),
-                PendingKind::Delete => refused(ResponseType::MessageDelete, NOT_AVAILABLE),
-                PendingKind::Purge => refused(ResponseType::StreamPurge, NOT_AVAILABLE),
-            };
-            out.answer(request, answer);
-        }
-    }
-
-    fn count_in(&mut self, hash: u64) {
-        match self.subjects.find_mut(hash, |(found, _)| *found == hash) {
-            Some((_, count)) => *count += 1,
-            None => {
-                self.subjects.insert_unique(hash, (hash, 1), |(hash, _)| *hash);
-            }
-        }
-    }
-
-    fn count_out(&mut self, hash: u64) {
-        if let Ok(mut entry) = self.subjects.find_entry(hash, |(found, _)| *found == hash) {
-            let (_, count) = entry.get_mut();
-            *count -= 1;
-            if *count == 0 {
-                entry.remove();
-            }
-        }
-    }
-
-    fn is_in_flight(&self, hash: u64) -> bool {
-        self.subjects.find(hash, |(found, _)| *found == hash).is_some()
-    }
-}
-
-const NOT_AVAILABLE: ApiError = ApiError::CLUSTER_NOT_AVAIL;
-
-/// Why a message is not proposed.
-enum Refusal {
-    Error(ApiError),
-    /// It is stored already.
-    Duplicate(Sequence),
-}
-
-impl From<ApiError> for Refusal {
-    fn from(error: ApiError) -> Self {
-        Self::Error(error)
     }
 }
 
@@ -240,18 +134,81 @@ impl Stream {
             // A purge may have moved the last sequence up.
             leadership.reached(self.contents.index.last().plus(self.contents.failed));
         }
-        match self.check(context, &subject, &header, &payload) {
-            Ok(expected) => self.prepare(context, request, (subject, header, payload), expected),
-            Err(Refusal::Error(error)) => {
-                context.out.answer(request, refusal(&self.acks, &error));
-                None
+        let in_batch = header::field(&header, header::BATCH_ID).is_some();
+        let message = Published { subject, header, payload };
+        if in_batch {
+            return self.publish_in_batch(context, request, message);
+        }
+        let waiting = self.await_sums(context, Waiting::Message(request, message))?;
+        self.resume(context, waiting)
+    }
+
+    /// Decides on what need not wait any longer.
+    pub(super) fn resume(
+        &mut self,
+        context: &mut Context<'_>,
+        waiting: Waiting,
+    ) -> Option<Proposal> {
+        let request = waiting.request();
+        let decided = match waiting {
+            Waiting::Message(_, message) => self.decide(context, Some(request), message),
+            Waiting::Batch(_, messages) => {
+                self.commit(context, request, messages).map_err(Refusal::Error)
             }
+        };
+        let refused = match decided {
+            Ok(proposal) => return Some(proposal),
+            Err(Refusal::Error(error)) => refusal(&self.acks, &error),
             Err(Refusal::Duplicate(sequence)) => {
                 let mut json = BytesMut::with_capacity(self.acks.duplicate_len(sequence));
                 self.acks.duplicate(sequence, &mut json);
-                context.out.answer(request, Answer::Json(json.freeze()));
-                None
+                Answer::Json(json.freeze())
             }
+        };
+        context.out.answer(request, refused);
+        None
+    }
+
+    /// Decides on a message that is no part of a batch.
+    fn decide(
+        &mut self,
+        context: &Context<'_>,
+        request: Option<RequestId>,
+        message: Published,
+    ) -> Result<Proposal, Refusal> {
+        let Published { subject, header, payload } = message;
+        self.check_message(context, &subject, &header, &payload)?;
+        let staged = Staged::default();
+        let checked = self.check_header(context, &staged, &subject, header, payload)?;
+        Ok(prepare(context, request, subject, checked)?)
+    }
+
+    /// What the stream itself proposes, as [`publish`](Self::publish) returns it, and what waited for
+    /// its store; call until there is none.
+    pub fn next_proposal(&mut self, context: &mut Context<'_>) -> Option<Proposal> {
+        if let Some(own) = self.proposals.pop_front() {
+            return Some(own);
+        }
+        while let Some(waiting) = self.next_waiting(context) {
+            let proposal = self.resume(context, waiting);
+            if proposal.is_some() {
+                return proposal;
+            }
+        }
+        while let Some((schedule, message)) =
+            self.leadership.as_mut().and_then(|own| own.sendings.ready.pop_front())
+        {
+            match self.decide(context, None, message) {
+                Ok(proposal) => return Some(Proposal { schedule: Some(schedule), ..proposal }),
+                Err(_) => self.not_sent(context, &schedule),
+            }
+        }
+        None
+    }
+
+    fn not_sent(&mut self, context: &Context<'_>, schedule: &[u8]) {
+        if let Some(leadership) = &mut self.leadership {
+            leadership.sendings.refused(schedule, context.now);
         }
     }
 
@@ -279,7 +236,7 @@ impl Stream {
         }
         let stream = self.config.name.clone();
         let delete = MessageDelete { stream, sequence, ..MessageDelete::default() };
-        let pending = Pending { request, kind: PendingKind::Delete };
+        let pending = Pending { request: Some(request), kind: PendingKind::Delete };
         Some(Proposal::json(delete.to_bytes(), pending))
     }
 
@@ -328,22 +285,43 @@ impl Stream {
             }),
             ..StreamPurge::default()
         };
-        let pending = Pending { request, kind: PendingKind::Purge };
+        let pending = Pending { request: Some(request), kind: PendingKind::Purge };
         Some(Proposal::json(purge.to_bytes(), pending))
     }
 
     /// The group took a proposal of this leadership.
     pub fn proposed(&mut self, proposal: Proposal) {
+        let Proposal { earlier, pending, id, sum, time, .. } = proposal;
+        for Part { flight, id, sum, .. } in earlier {
+            let kind = PendingKind::Message(flight);
+            self.entry_proposed(Pending { request: None, kind }, id, time);
+            self.counted(sum);
+        }
+        self.entry_proposed(pending, id, time);
+        self.counted(sum);
+    }
+
+    fn counted(&mut self, sum: Option<(Bytes, Sum)>) {
+        if let (Some(leadership), Some((subject, sum))) = (&mut self.leadership, sum) {
+            leadership.counters.proposed(subject, sum);
+        }
+    }
+
+    fn entry_proposed(&mut self, pending: Pending, id: Bytes, time: i64) {
         let Some(leadership) = &mut self.leadership else { return };
-        let Proposal { pending, id, time, .. } = proposal;
-        if let PendingKind::Message { sequence, subject, expected } = &pending.kind {
-            if !id.is_empty() {
-                self.contents.dedupe.propose(&id, time);
+        match &pending.kind {
+            PendingKind::Message(flight) => {
+                if !id.is_empty() {
+                    self.contents.dedupe.propose(&id, time);
+                }
+                leadership.last_message_id = Some(id);
+                leadership.take_off(flight);
+                leadership.sequence = flight.sequence.next();
             }
-            leadership.last_message_id = id;
-            leadership.count_in(*subject);
-            expected.iter().for_each(|hash| leadership.count_in(*hash));
-            leadership.sequence = sequence.next();
+            PendingKind::Delete | PendingKind::Purge if pending.request.is_none() => {
+                leadership.expiring += 1;
+            }
+            PendingKind::Delete | PendingKind::Purge => {}
         }
         leadership.pending.push_back(pending);
     }
@@ -355,180 +333,42 @@ impl Stream {
         proposal: &Proposal,
         error: ApiError,
     ) {
+        if let Some(schedule) = &proposal.schedule {
+            self.not_sent(context, schedule);
+        }
+        let Some(request) = proposal.pending.request else { return };
         let answer = match proposal.pending.kind {
-            PendingKind::Message { .. } => refusal(&self.acks, &error),
+            PendingKind::Message(_) => refusal(&self.acks, &error),
             PendingKind::Delete => refused(ResponseType::MessageDelete, error),
             PendingKind::Purge => refused(ResponseType::StreamPurge, error),
         };
-        context.out.answer(proposal.pending.request, answer);
+        context.out.answer(request, answer);
     }
+}
 
-    fn check_leading(&self, context: &Context<'_>) -> Result<(), ApiError> {
-        let Some(leadership) = &self.leadership else { return Err(ApiError::CLUSTER_NOT_LEADER) };
-        if leadership.pending.len() >= context.limits.publishes_in_flight {
-            return Err(ApiError::INSUFFICIENT_RESOURCES);
+fn prepare(
+    context: &Context<'_>,
+    request: Option<RequestId>,
+    subject: Bytes,
+    checked: Checked,
+) -> Result<Proposal, ApiError> {
+    let Checked { header, payload, id, flight, sum, .. } = checked;
+    let time = context.now.as_timestamp();
+    let sum = sum.map(|sum| (subject.clone(), sum));
+    let (message, sequence) = (Published { subject, header, payload }, flight.sequence);
+    let pending = Pending { request, kind: PendingKind::Message(flight) };
+    let entry = match message.bytes() <= COMPRESS_ABOVE {
+        true => Entry::Message { message, sequence, timestamp: time },
+        false => {
+            let message = message.view(sequence, time);
+            let mut encoded = BytesMut::with_capacity(message.encoded_len());
+            message
+                .encode_allow_compress(&mut encoded)
+                .map_err(|_| ApiError::STREAM_MESSAGE_EXCEEDS_MAXIMUM)?;
+            Entry::Encoded(encoded.freeze())
         }
-        Ok(())
-    }
-
-    /// Upstream's checks, in upstream's order; the hash of the subject whose last sequence is
-    /// expected, if one is.
-    fn check(
-        &mut self,
-        context: &Context<'_>,
-        subject: &[u8],
-        header: &[u8],
-        payload: &[u8],
-    ) -> Result<Option<u64>, Refusal> {
-        self.check_subject(subject)?;
-        match self.check_leading(context) {
-            _ if self.leadership.is_some() && self.config.sealed => {
-                return Err(ApiError::STREAM_SEALED.into());
-            }
-            result => result?,
-        }
-        let length = header.len() as u64 + payload.len() as u64;
-        let bound = u64::try_from(self.config.max_msg_size).ok().filter(|bound| *bound > 0);
-        let bound = bound.unwrap_or(u64::MAX).min(context.limits.message.get());
-        if length > bound {
-            return Err(ApiError::STREAM_MESSAGE_EXCEEDS_MAXIMUM.into());
-        }
-        if header.len() as u64 > context.limits.header.get().min(u64::from(u16::MAX)) {
-            return Err(ApiError::STREAM_HEADER_EXCEEDS_MAXIMUM.into());
-        }
-        if header.is_empty() {
-            return Ok(None);
-        }
-        self.check_header(context, subject, &Fields::of(header))
-    }
-
-    fn check_subject(&self, subject: &[u8]) -> Result<(), ApiError> {
-        if subject.len() > usize::from(u16::MAX) || !subject::is_valid_publish(subject) {
-            return Err(ApiError::BAD_REQUEST);
-        }
-        match self.config.subjects.iter().any(|filter| subject::matches(filter.as_bytes(), subject))
-        {
-            true => Ok(()),
-            false => Err(ApiError::STREAM_NOT_MATCH),
-        }
-    }
-
-    fn check_header(
-        &mut self,
-        context: &Context<'_>,
-        subject: &[u8],
-        fields: &Fields<'_>,
-    ) -> Result<Option<u64>, Refusal> {
-        if fields.batch_id.is_some() {
-            return Err(ApiError::ATOMIC_PUBLISH_DISABLED.into());
-        }
-        if fields.increment.is_some() {
-            return Err(ApiError::MESSAGE_INCR_DISABLED.into());
-        }
-        if fields.expected_stream.is_some_and(|name| name != self.config.name.as_bytes()) {
-            return Err(ApiError::STREAM_NOT_MATCH.into());
-        }
-        if fields.ttl.is_some() {
-            return Err(ApiError::MESSAGE_TTL_DISABLED.into());
-        }
-        if let Some(id) = fields.message_id {
-            match self.contents.dedupe.find(id, context.now.as_timestamp()) {
-                Some(Seen::Stored(sequence)) => return Err(Refusal::Duplicate(sequence)),
-                Some(Seen::InFlight) => {
-                    return Err(ApiError::STREAM_DUPLICATE_MESSAGE_CONFLICT.into());
-                }
-                None => {}
-            }
-        }
-        let expected = self.check_expected(subject, fields)?;
-        if fields.schedule.is_some() {
-            return Err(ApiError::MESSAGE_SCHEDULES_DISABLED.into());
-        }
-        if fields.rollup.is_some() {
-            let why = &"rollup not permitted";
-            return Err(ApiError::STREAM_ROLLUP_FAILED.with(&[("err", why)]).into());
-        }
-        self.check_last_message_id(fields.expected_last_message_id)?;
-        Ok(expected)
-    }
-
-    /// The last sequence of the stream, and of a subject, as the publisher expects them.
-    fn check_expected(&self, subject: &[u8], fields: &Fields<'_>) -> Result<Option<u64>, ApiError> {
-        let Some(leadership) = &self.leadership else { return Err(ApiError::CLUSTER_NOT_LEADER) };
-        let last = leadership.sequence.get().saturating_sub(self.contents.failed);
-        if fields.expected_last_sequence.is_some_and(|digits| header::number(digits) != last) {
-            return Err(ApiError::STREAM_WRONG_LAST_SEQUENCE.with(&[("seq", &last)]));
-        }
-        let Some(wanted) = fields.expected_last_subject_sequence.map(header::number) else {
-            return match fields.expected_last_subject {
-                Some(_) => Err(ApiError::STREAM_EXPECTED_LAST_SEQ_PER_SUBJECT_INVALID),
-                None => Ok(None),
-            };
-        };
-        let subject = fields.expected_last_subject.unwrap_or(subject);
-        let hash = leadership.hasher.hash(subject);
-        if leadership.is_in_flight(hash) {
-            // Its last sequence is about to change.
-            return Err(ApiError::STREAM_WRONG_LAST_SEQUENCE_CONSTANT);
-        }
-        let found = self.contents.index.last_of(subject).unwrap_or(Sequence::ZERO);
-        if found.get() != wanted {
-            return Err(ApiError::STREAM_WRONG_LAST_SEQUENCE.with(&[("seq", &found)]));
-        }
-        Ok(Some(hash))
-    }
-
-    fn check_last_message_id(&self, expected: Option<&[u8]>) -> Result<(), ApiError> {
-        let (Some(expected), Some(leadership)) = (expected, &self.leadership) else {
-            return Ok(());
-        };
-        let last = &leadership.last_message_id;
-        if *expected == last[..] {
-            return Ok(());
-        }
-        let last = String::from_utf8_lossy(last);
-        Err(ApiError::STREAM_WRONG_LAST_MSG_ID.with(&[("id", &last)]))
-    }
-
-    fn prepare(
-        &mut self,
-        context: &mut Context<'_>,
-        request: RequestId,
-        (subject, header, payload): (Bytes, Bytes, Bytes),
-        expected: Option<u64>,
-    ) -> Option<Proposal> {
-        // It was checked that this node leads.
-        let leadership = self.leadership.as_mut()?;
-        let id = header::field(&header, header::MESSAGE_ID)
-            .map_or(Bytes::new(), |id| header.slice_ref(id));
-        let kind = PendingKind::Message {
-            sequence: leadership.sequence,
-            subject: leadership.hasher.hash(&subject),
-            expected,
-        };
-        let time = context.now.as_timestamp();
-        let sequence = leadership.sequence;
-        let message = Published { subject, header, payload, sequence, timestamp: time };
-        let pending = Pending { request, kind };
-        let length = message.subject.len() + message.header.len() + message.payload.len();
-        if length <= COMPRESS_ABOVE {
-            let entry = Entry::Message(message);
-            return Some(Proposal { entry, pending, id, time });
-        }
-        let message = message.view();
-        let mut encoded = BytesMut::with_capacity(message.encoded_len());
-        match message.encode_allow_compress(&mut encoded) {
-            Ok(()) => {
-                let entry = Entry::Encoded(encoded.freeze());
-                Some(Proposal { entry, pending, id, time })
-            }
-            Err(_) => {
-                let error = ApiError::STREAM_MESSAGE_EXCEEDS_MAXIMUM;
-                context.out.answer(request, refusal(&self.acks, &error));
-                None
-            }
-        }
-    }
+    };
+    Ok(Proposal { earlier: Vec::new(), entry, pending, id, sum, time, schedule: None })
 }
 
 /// The answer to a message that is refused.

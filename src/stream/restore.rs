@@ -11,6 +11,7 @@ use crate::event::{StoreMark, StoredMessage};
 use crate::ids::{LoadId, Sequence};
 use crate::wire::StreamMessageView;
 
+use super::header::Fields;
 use super::{Notice, Phase, Stream};
 
 /// A store that is being read.
@@ -41,10 +42,10 @@ impl Stream {
         };
         self.contents.restore(mark);
         if mark.first > mark.last {
-            self.contents.index.skip_to(mark.last);
+            self.contents.skip_to(mark.last);
             return self.ready(context);
         }
-        self.contents.index.skip_to(mark.first.previous());
+        self.contents.skip_to(mark.first.previous());
         self.read_on(context, mark, mark.first);
     }
 
@@ -71,8 +72,11 @@ impl Stream {
         let mut unpacked = Vec::new();
         for stored in messages {
             let sequence = stored.sequence;
-            let added = StreamMessageView::decode(&stored.record, &mut unpacked, context.limits)
-                .map(|message| sequence <= mark.last && self.contents.add(sequence, &message));
+            let added = StreamMessageView::decode(&stored.record, &mut unpacked, context.limits);
+            let added = added.map(|message| {
+                let fields = Fields::of(message.header);
+                sequence <= mark.last && self.contents.add(sequence, &message, &fields)
+            });
             match added {
                 Ok(true) => {}
                 Ok(false) => {
@@ -96,7 +100,7 @@ impl Stream {
     }
 
     fn all_restored(&mut self, context: &mut Context<'_>, mark: StoreMark) {
-        self.contents.index.skip_to(mark.last);
+        self.contents.skip_to(mark.last);
         let first = self.contents.index.first();
         if first != mark.first {
             let why = format!("the store begins at message {first}, its mark says {}", mark.first);

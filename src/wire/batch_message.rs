@@ -156,6 +156,18 @@ impl BatchMessage {
         Ok(Self { batch_id, batch_sequence, commit, message })
     }
 
+    /// Where the inner message begins, its op byte first. Takes no memory.
+    ///
+    /// # Errors
+    /// [`WireError`] if what stands before it ends early.
+    pub fn inner_offset(message: &[u8]) -> Result<usize, WireError> {
+        let mut reader = Reader::at(FORMAT, message, 1);
+        let length = reader.u16("batch id length")?;
+        reader.borrow("batch id", u64::from(length))?;
+        reader.uvarint("batch sequence")?;
+        Ok(reader.offset())
+    }
+
     /// Its fields, to be looked at or encoded. It was decoded, so every field fits its length.
     pub fn view(&self) -> BatchMessageView<'_> {
         BatchMessageView {

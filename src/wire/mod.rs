@@ -49,7 +49,7 @@ mod vote;
 mod written;
 
 pub use api_error::{ApiError, ApiResponse, ResponseType};
-pub use api_level::Unsupported;
+pub use api_level::{API_LEVEL, Unsupported};
 pub use append_entry::{AppendEntry, AppendEntryBuilder, Entries, EntriesIter, Entry, EntryKind};
 pub use append_response::AppendResponse;
 pub use assignment::{

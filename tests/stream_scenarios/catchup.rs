@@ -7,7 +7,7 @@ use jetwake::ids::{ByteCount, Index, PeerId, Sequence, Term};
 use jetwake::stream::Notice;
 use jetwake::subject::Kind;
 use jetwake::time::Duration;
-use jetwake::wire::{DeleteRange, StreamMessage, StreamMessageView, SyncRequest};
+use jetwake::wire::{DeleteRange, StreamConfig, StreamMessage, StreamMessageView, SyncRequest};
 
 use crate::rig::{Log, Replica, Sent, Store, assert_same, leader};
 
@@ -28,7 +28,7 @@ pub(crate) fn carry(one: &mut Replica, two: &mut Replica) {
         } else if let Some(sent) = two.sent.pop_front() {
             assert_eq!(sent.to, one.me);
             one.receive(&sent);
-        } else if two.stream.deadline().is_some_and(|at| at.since(two.now).as_millis() < 100) {
+        } else if two.stream.deadline().is_some_and(|(at, _)| at.since(two.now).as_millis() < 100) {
             two.wait();
         } else {
             break;
@@ -106,6 +106,26 @@ fn ids_that_came_by_a_catchup_are_known() {
 }
 
 #[test]
+fn lives_that_came_by_a_catchup_are_known() {
+    let config = StreamConfig { allow_msg_ttl: true, ..crate::rig::config() };
+    let (mut one, mut two, mut log) = crate::rig::two(&config);
+    log.publish_with(&mut one, "s.a", "Nats-TTL: 5s", "x");
+    log.publish(&mut one, "s.b", "x");
+    log.commit_to(&mut [&mut one]);
+    let (index, state) = snapshot(&mut one);
+    install(&mut two, index, &state);
+    carry(&mut one, &mut two);
+    two.with_stream(|stream, cx| {
+        stream.set_leader(cx, None);
+        stream.leadership_gained(cx);
+    });
+    two.pass(&mut log, Duration::from_secs(6));
+    log.commit_to(&mut [&mut one, &mut two]);
+    assert_eq!(two.kept(), [2]);
+    assert_same(&one, &two);
+}
+
+#[test]
 fn nothing_lacking_asks_for_nothing() {
     let (mut one, mut two, log) = behind(100);
     log.feed(&mut two);
@@ -143,7 +163,7 @@ fn no_ack_leaves_before_what_it_acknowledges_is_on_disk() {
     while let Some(sent) = one.sent.pop_front() {
         replies += usize::from(sent.reply.is_some());
         two.receive(&sent);
-        while two.stream.deadline().is_some_and(|at| at.since(two.now).as_millis() < 100) {
+        while two.stream.deadline().is_some_and(|(at, _)| at.since(two.now).as_millis() < 100) {
             two.wait();
         }
         assert!(two.sent.is_empty(), "nothing is on disk yet");

@@ -2,7 +2,11 @@
 //! requests, records, crashes, snapshots and catchups.
 
 mod apply;
+mod batch;
+mod bounds;
 mod catchup;
+mod counter;
 mod crash;
 mod publish;
 mod rig;
+mod schedule;

@@ -5,19 +5,7 @@ use jetwake::limits::Limits;
 use jetwake::time::Duration;
 use jetwake::wire::StreamConfig;
 
-use crate::rig::{Log, Replica, Store, leader};
-
-const ACK: &str = r#"{"stream":"S","seq":"#;
-
-fn ack(sequence: u64) -> String {
-    format!("{ACK}{sequence}}}")
-}
-
-fn error(code: i32, err_code: i32, text: &str) -> String {
-    format!(
-        r#"{{"error":{{"code":{code},"err_code":{err_code},"description":"{text}"}},"stream":"S","seq":0}}"#
-    )
-}
+use crate::rig::{Log, Replica, Store, ack, error, leader};
 
 #[test]
 fn a_publish_is_answered_when_it_is_applied() {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 use jetwake::budget::Budget;
-use jetwake::command::{Answer, Command, Destination, Report, StoreChange};
+use jetwake::command::{Answer, Command, Destination, Place, Report, StoreChange};
 use jetwake::context::Context;
 use jetwake::event::{StoreMark, StoredMessage};
 use jetwake::ids::{GroupId, GroupName, Index, LoadId, PeerId, RequestId, Sequence, StoreId, Term};
@@ -28,29 +28,40 @@ pub(crate) struct Store {
 impl Store {
     fn change(&mut self, change: StoreChange, mark: StoreMark) {
         match change {
-            StoreChange::Messages { block, places } => {
-                for place in places {
-                    let start = place.offset as usize;
-                    let record = block.slice(start..start + place.length as usize);
-                    let sequence = place.sequence.get();
-                    let last = self.messages.last_key_value().map_or(0, |(last, _)| *last);
-                    assert!(sequence > last, "message {sequence} is stored behind {last}");
-                    self.messages.insert(sequence, record);
-                }
-            }
-            StoreChange::Remove(ranges) => {
-                let mut end = None;
-                for (first, last) in ranges {
-                    assert!(first <= last && end.is_none_or(|end| first > end), "{first}..={last}");
-                    self.messages.retain(|at, _| !(first.get()..=last.get()).contains(at));
-                    end = Some(last);
-                }
+            StoreChange::Messages { block, places } => self.add(&block, &places),
+            StoreChange::Remove(ranges) => self.remove(&ranges),
+            StoreChange::Exchange(exchange) => {
+                let gone = exchange.removed.last().expect("something to remove").1;
+                let first = exchange.places.first().expect("something to add").sequence;
+                assert!(gone < first, "{gone} is removed, {first} added");
+                self.remove(&exchange.removed);
+                self.add(&exchange.block, &exchange.places);
             }
             StoreChange::Clear => self.messages.clear(),
             StoreChange::Mark => {}
             other => panic!("unknown change {other:?}"),
         }
         self.mark = Some(mark);
+    }
+
+    fn add(&mut self, block: &Bytes, places: &[Place]) {
+        for place in places {
+            let start = place.offset as usize;
+            let record = block.slice(start..start + place.length as usize);
+            let sequence = place.sequence.get();
+            let last = self.messages.last_key_value().map_or(0, |(last, _)| *last);
+            assert!(sequence > last, "message {sequence} is stored behind {last}");
+            self.messages.insert(sequence, record);
+        }
+    }
+
+    fn remove(&mut self, ranges: &[(Sequence, Sequence)]) {
+        let mut end = None;
+        for (first, last) in ranges {
+            assert!(first <= last && end.is_none_or(|end| first > end), "{first}..={last}");
+            self.messages.retain(|at, _| !(first.get()..=last.get()).contains(at));
+            end = Some(last);
+        }
     }
 
     fn read(
@@ -86,6 +97,7 @@ pub(crate) struct Sent {
 /// One replica and all around it.
 pub(crate) struct Replica {
     pub(crate) me: PeerId,
+    pub(crate) config: StreamConfig,
     pub(crate) stream: Stream,
     pub(crate) now: Time,
     pub(crate) limits: Limits,
@@ -115,9 +127,12 @@ impl Replica {
     }
 
     pub(crate) fn with(name: &str, store: Store, config: StreamConfig, limits: Limits) -> Self {
+        Self::at(name, store, config, limits, Time::from_nanos(1_000_000_000_000))
+    }
+
+    fn at(name: &str, store: Store, config: StreamConfig, limits: Limits, now: Time) -> Self {
         let (timers, mut random) = (Timers::default(), Random::new(5));
         let (mut out, mut budget) = (Outbox::new(), Budget::new(64 << 20));
-        let now = Time::from_nanos(1_000_000_000_000);
         let me = PeerId::from_name(name);
         let group = GroupName::new("S-R3F-abcdefgh").expect("valid");
         let mut context = Context {
@@ -128,9 +143,10 @@ impl Replica {
             out: &mut out,
             budget: &mut budget,
         };
-        let stream = Stream::new(GROUP, &group, me, config, &mut context);
+        let stream = Stream::new(GROUP, &group, me, config.clone(), &mut context);
         let mut replica = Self {
             me,
+            config,
             stream,
             now,
             limits,
@@ -253,7 +269,7 @@ impl Replica {
 
     /// Lets time pass up to the next deadline, and tells the stream.
     pub(crate) fn wait(&mut self) -> Duration {
-        let deadline = self.stream.deadline().expect("something is due");
+        let (deadline, _) = self.stream.deadline().expect("something is due");
         let waited = deadline.since(self.now);
         self.now = self.now.max(deadline);
         self.with_stream(|stream, cx| stream.handle_deadline(cx));
@@ -264,10 +280,31 @@ impl Replica {
         self.answers.get(&RequestId::new(id)).map_or("", |answer| answer.as_str())
     }
 
+    pub(crate) fn answered(&self, id: u64) -> bool {
+        self.answers.contains_key(&RequestId::new(id))
+    }
+
     /// Stops the power and starts again from what the store has.
     pub(crate) fn restart(self) -> Self {
         let name = ["n1", "n2", "n3"].into_iter().find(|name| PeerId::from_name(name) == self.me);
-        Self::with(name.expect("one of the three"), self.store, config(), self.limits)
+        let (name, now) = (name.expect("one of the three"), self.now);
+        Self::at(name, self.store, self.config, self.limits, now)
+    }
+
+    /// The numbers of the messages that the store has.
+    pub(crate) fn kept(&self) -> Vec<u64> {
+        self.store.messages.keys().copied().collect()
+    }
+
+    /// Time passes, and the stream is told of every deadline in it.
+    pub(crate) fn pass(&mut self, log: &mut Log, time: Duration) {
+        let end = self.now + time;
+        while let Some((deadline, _)) = self.stream.deadline().filter(|(at, _)| *at <= end) {
+            self.now = self.now.max(deadline);
+            self.with_stream(|stream, cx| stream.handle_deadline(cx));
+            log.propose_own(self);
+        }
+        self.now = end;
     }
 }
 
@@ -276,13 +313,15 @@ pub(crate) struct Log {
     pub(crate) records: Vec<(Index, AppendEntry, Bytes)>,
     next: AppendEntryBuilder,
     pub(crate) full: bool,
+    /// Records have so many entries at most.
+    pub(crate) split_after: Option<usize>,
     last_request: u64,
 }
 
 impl Log {
     pub(crate) fn new() -> Self {
         let next = AppendEntryBuilder::new();
-        Self { records: Vec::new(), next, full: false, last_request: 0 }
+        Self { records: Vec::new(), next, full: false, split_after: None, last_request: 0 }
     }
 
     fn propose(&mut self, leader: &mut Replica, proposal: Option<Proposal>) {
@@ -291,9 +330,22 @@ impl Log {
             let error = ApiError::INSUFFICIENT_RESOURCES;
             return leader.with_stream(|stream, cx| stream.not_proposed(cx, &proposal, error));
         }
-        let length = proposal.encoded_len();
-        assert!(self.next.push_with(EntryKind::Normal, length, |buffer| proposal.encode(buffer)));
+        for entry in 0..proposal.entries() {
+            if self.split_after.is_some_and(|most| self.next.len() >= most) {
+                self.commit();
+            }
+            let length = proposal.encoded_len(entry);
+            let encode = |buffer: &mut BytesMut| proposal.encode(entry, buffer);
+            assert!(self.next.push_with(EntryKind::Normal, length, encode));
+        }
         leader.stream.proposed(proposal);
+    }
+
+    /// Proposes what the stream wants of its own accord.
+    pub(crate) fn propose_own(&mut self, leader: &mut Replica) {
+        while let Some(proposal) = leader.with_stream(|stream, cx| stream.next_proposal(cx)) {
+            self.propose(leader, Some(proposal));
+        }
     }
 
     pub(crate) fn next_request(&mut self) -> RequestId {
@@ -394,6 +446,26 @@ pub(crate) fn leader() -> (Replica, Log) {
     let mut leader = Replica::new("n1", Store::default());
     leader.with_stream(|stream, cx| stream.leadership_gained(cx));
     (leader, Log::new())
+}
+
+/// A leader and a follower of a stream.
+pub(crate) fn two(config: &StreamConfig) -> (Replica, Replica, Log) {
+    let with = |name| Replica::with(name, Store::default(), config.clone(), Limits::default());
+    let (mut one, two) = (with("n1"), with("n2"));
+    one.with_stream(|stream, cx| stream.leadership_gained(cx));
+    (one, two, Log::new())
+}
+
+/// What a client is told that was refused.
+pub(crate) fn error(code: i32, err_code: i32, text: &str) -> String {
+    format!(
+        r#"{{"error":{{"code":{code},"err_code":{err_code},"description":"{text}"}},"stream":"S","seq":0}}"#
+    )
+}
+
+/// What a client is told whose message was stored.
+pub(crate) fn ack(sequence: u64) -> String {
+    format!(r#"{{"stream":"S","seq":{sequence}}}"#)
 }
 
 /// That two replicas are the same in every respect that clients can see.

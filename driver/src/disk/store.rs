@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use fjall::OwnedWriteBatch;
-use jetwake::command::StoreChange;
+use jetwake::command::{Place, StoreChange};
 use jetwake::event::{Damage, Failure, StoreMark, StoredMessage};
 use jetwake::ids::{ByteCount, GroupName, Index, Sequence, Term};
 
@@ -154,11 +154,11 @@ impl Stores {
         let mut batch = self.engine.batch();
         match change {
             StoreChange::Messages { block, places } => {
-                let blocks = cut(&block, &places, self.stores[group].last)
-                    .map_err(|BadPlace(what)| self.refused(group, &what))?;
-                for block in blocks {
-                    self.add(group, &block, &mut batch);
-                }
+                self.add_all(group, &block, &places, &mut batch)?;
+            }
+            StoreChange::Exchange(exchange) => {
+                self.remove(group, &exchange.removed, &mut batch)?;
+                self.add_all(group, &exchange.block, &exchange.places, &mut batch)?;
             }
             StoreChange::Remove(ranges) => self.remove(group, &ranges, &mut batch)?,
             StoreChange::Clear => {
@@ -177,6 +177,21 @@ impl Stores {
         let key = mark_key(self.stores[group].number);
         batch.insert(&self.engine.small, key, encode_mark(&key, mark));
         self.engine.commit(batch)
+    }
+
+    fn add_all(
+        &mut self,
+        group: usize,
+        block: &Bytes,
+        places: &[Place],
+        batch: &mut OwnedWriteBatch,
+    ) -> Result<(), Failure> {
+        let blocks = cut(block, places, self.stores[group].last)
+            .map_err(|BadPlace(what)| self.refused(group, &what))?;
+        for block in blocks {
+            self.add(group, &block, batch);
+        }
+        Ok(())
     }
 
     fn add(&mut self, group: usize, block: &Block, batch: &mut OwnedWriteBatch) {

@@ -21,6 +21,7 @@ use crate::command::{Command, Destination, Place, Report, StoreChange};
 use crate::context::Context;
 use crate::ids::{Index, PeerId, Sequence, StoreId, Term};
 use crate::stream::contents::{Applied, Contents};
+use crate::stream::header::Fields;
 use crate::stream::state::{decode_state, remove_deleted};
 use crate::stream::{Notice, Phase, Stream};
 use crate::subject::{self, Subject};
@@ -482,10 +483,11 @@ impl Follower {
                 self.check_sequence(contents, message.sequence, message.sequence)?;
                 self.count(1, payload);
                 if message.is_skip() {
-                    contents.index.skip_to(message.sequence);
+                    contents.skip_to(message.sequence);
                     return Ok(());
                 }
-                if !contents.add(message.sequence, &message) {
+                let fields = Fields::of(message.header);
+                if !contents.add(message.sequence, &message, &fields) {
                     return Err(CatchupError::TooLarge);
                 }
                 self.received.add(context, contents, message.sequence, payload)
@@ -495,7 +497,7 @@ impl Follower {
                 let last = range.first.plus(range.count.saturating_sub(1));
                 self.check_sequence(contents, range.first, last)?;
                 self.count(range.count, payload);
-                contents.index.skip_to(last);
+                contents.skip_to(last);
                 Ok(())
             }
             op => Err(CatchupError::Op(op.as_u8())),

@@ -13,6 +13,7 @@ use alloc::vec::Vec;
 use self::chunk::{CHUNK, Chunk, Dense, Slot, ones};
 use self::subjects::Subjects;
 use crate::ids::Sequence;
+use crate::wire::StorageType;
 
 /// A distance that does not fit its slot; the index keeps it aside.
 const FAR: u32 = u32::MAX;
@@ -72,6 +73,11 @@ impl Ranges {
         }
     }
 
+    /// Adds others, in any order.
+    pub fn append(&mut self, mut others: Self) {
+        self.0.append(&mut others.0);
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -82,18 +88,46 @@ impl Ranges {
         self.0.sort_unstable();
     }
 
+    /// Takes out what lies at or behind a sequence. The ranges must be in order.
+    pub fn split_off(&mut self, first: Sequence) -> Self {
+        let from = self.0.partition_point(|(_, last)| *last < first);
+        let mut behind = self.0.split_off(from);
+        if let Some((start, _)) = behind.first_mut()
+            && *start < first
+        {
+            self.0.push((*start, first.previous()));
+            *start = first;
+        }
+        Self(behind)
+    }
+
+    /// Whether a sequence is in one of them. The ranges must be in order.
+    pub fn contains(&self, sequence: Sequence) -> bool {
+        let at = self.0.partition_point(|(_, last)| *last < sequence);
+        self.0.get(at).is_some_and(|(first, _)| *first <= sequence)
+    }
+
     /// The ranges.
     pub fn into_vec(self) -> Vec<(Sequence, Sequence)> {
         self.0
     }
 }
 
-/// The bytes of a message as upstream's file store counts them (`fileStoreMsgSize`); none above
-/// 4 GiB.
-pub fn message_size(subject: &[u8], header: &[u8], payload: &[u8]) -> Option<u32> {
-    let header_length = if header.is_empty() { 0 } else { 4 + header.len() as u64 };
-    let size = 22 + subject.len() as u64 + header_length + payload.len() as u64 + 8;
-    u32::try_from(size).ok()
+/// The bytes of a message as upstream's stores count them (`fileStoreMsgSize`, `memStoreMsgSize`);
+/// none above 4 GiB.
+pub fn message_size(
+    storage: StorageType,
+    subject: &[u8],
+    header: &[u8],
+    payload: &[u8],
+) -> Option<u32> {
+    let fields = subject.len() as u64 + header.len() as u64 + payload.len() as u64;
+    let more = match (storage, header.is_empty()) {
+        (StorageType::Memory, _) => 16,
+        (_, true) => 30,
+        (_, false) => 34,
+    };
+    u32::try_from(fields + more).ok()
 }
 
 /// The number of a sequence's chunk, and its offset in it.
@@ -160,6 +194,18 @@ impl StreamIndex {
     /// is a subject itself.
     pub fn last_of(&self, filter: &[u8]) -> Option<Sequence> {
         self.subjects.matching(filter).map(|(_, subject)| subject.last).max()
+    }
+
+    /// How many messages a subject has.
+    pub fn messages_of(&self, subject: &[u8]) -> u64 {
+        let number = self.subjects.find(subject);
+        number.and_then(|number| self.subjects.get(number)).map_or(0, |subject| subject.messages)
+    }
+
+    /// The oldest message of this message's subject, if the subject has more than `most`.
+    pub fn oldest_beyond(&self, sequence: Sequence, most: u64) -> Option<Sequence> {
+        let subject = self.subjects.get(self.slot(sequence.get())?.subject)?;
+        (subject.messages > most).then_some(subject.first)
     }
 
     /// The first message at or behind a sequence.
@@ -288,6 +334,15 @@ impl StreamIndex {
             behind -= live;
         }
         None
+    }
+
+    /// Takes out the messages of this message's subject that are older than it.
+    pub fn remove_older(&mut self, sequence: Sequence, removed: &mut Ranges) {
+        while let Some(before) = self.before(sequence.get()) {
+            self.take(before);
+            removed.push(Sequence::new(before));
+        }
+        self.move_first();
     }
 
     /// Takes out the messages whose subject a filter takes: those below `before` unless it is zero,

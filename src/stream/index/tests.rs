@@ -7,6 +7,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+const FILE: StorageType = StorageType::File;
+const HEADER: &[u8] = b"NATS/1.0\r\n\r\n";
 const SUBJECTS: [&[u8]; 4] = [b"a", b"a.b", b"a.c", b"d.b.c"];
 
 /// What the index should hold: sequence to subject and size.
@@ -226,8 +228,9 @@ fn a_stream_that_never_had_a_message_begins_with_zero() {
 
 #[test]
 fn sizes_are_upstreams() {
-    assert_eq!(message_size(b"foo", b"", b"hello"), Some(22 + 3 + 5 + 8));
-    assert_eq!(message_size(b"foo", b"NATS/1.0\r\n\r\n", b"hello"), Some(22 + 3 + 4 + 12 + 5 + 8));
+    assert_eq!(message_size(FILE, b"foo", b"", b"hello"), Some(22 + 3 + 5 + 8));
+    assert_eq!(message_size(FILE, b"foo", HEADER, b"hello"), Some(22 + 3 + 4 + 12 + 5 + 8));
+    assert_eq!(message_size(StorageType::Memory, b"foo", HEADER, b"hello"), Some(3 + 12 + 5 + 16));
 }
 
 #[test]

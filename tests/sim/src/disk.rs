@@ -240,7 +240,8 @@ impl Disk {
             return Err(format!("store write {id} {objection}"));
         }
         store.current.apply(&change, &mark);
-        store.failed |= self.full && matches!(change, StoreChange::Messages { .. });
+        let adds = matches!(change, StoreChange::Messages { .. } | StoreChange::Exchange(_));
+        store.failed |= self.full && adds;
         if !store.failed {
             store.unsynced.push_back((id, change, mark));
         }

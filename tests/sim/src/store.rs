@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use jetwake::command::{Place, StoreChange};
+use jetwake::command::{Exchange, Place, StoreChange};
 use jetwake::event::{StoreMark, StoredMessage};
 use jetwake::ids::{ByteCount, Sequence};
 
@@ -30,6 +30,12 @@ impl Store {
         let objection = match change {
             StoreChange::Messages { block, places } => self.messages_objection(block, places, mark),
             StoreChange::Remove(ranges) => ranges_objection(ranges),
+            StoreChange::Exchange(exchange) => {
+                let Exchange { removed, block, places } = &**exchange;
+                ranges_objection(removed)
+                    .or_else(|| exchange_objection(removed, places))
+                    .or_else(|| self.messages_objection(block, places, mark))
+            }
             _ => None,
         };
         objection.or_else(|| self.mark_objection(change, mark))
@@ -91,26 +97,34 @@ impl Store {
     /// Performs a change that nothing speaks against.
     pub fn apply(&mut self, change: &StoreChange, mark: &StoreMark) {
         match change {
-            StoreChange::Messages { block, places } => {
-                for place in places {
-                    let start = place.offset as usize;
-                    let record = block.slice(start..start + place.length as usize);
-                    self.messages.insert(place.sequence, record);
-                }
-            }
-            StoreChange::Remove(ranges) => {
-                for (first, last) in ranges {
-                    let range = self.messages.range(first..=last);
-                    for sequence in range.map(|(sequence, _)| *sequence).collect::<Vec<_>>() {
-                        self.messages.remove(&sequence);
-                    }
-                }
+            StoreChange::Messages { block, places } => self.add(block, places),
+            StoreChange::Remove(ranges) => self.remove(ranges),
+            StoreChange::Exchange(exchange) => {
+                self.remove(&exchange.removed);
+                self.add(&exchange.block, &exchange.places);
             }
             StoreChange::Clear => self.messages.clear(),
             StoreChange::Mark => {}
             other => panic!("the simulated store does not know the change {other:?}"),
         }
         self.mark = Some(*mark);
+    }
+
+    fn add(&mut self, block: &Bytes, places: &[Place]) {
+        for place in places {
+            let start = place.offset as usize;
+            let record = block.slice(start..start + place.length as usize);
+            self.messages.insert(place.sequence, record);
+        }
+    }
+
+    fn remove(&mut self, ranges: &[(Sequence, Sequence)]) {
+        for (first, last) in ranges {
+            let range = self.messages.range(first..=last);
+            for sequence in range.map(|(sequence, _)| *sequence).collect::<Vec<_>>() {
+                self.messages.remove(&sequence);
+            }
+        }
     }
 
     /// Reads a run, as [`Command::Read`](jetwake::command::Command::Read) asks.
@@ -136,6 +150,11 @@ impl Store {
         }
         (messages, None)
     }
+}
+
+fn exchange_objection(removed: &[(Sequence, Sequence)], places: &[Place]) -> Option<String> {
+    let (gone, first) = (removed.last()?.1, places.first()?.sequence);
+    (gone >= first).then(|| format!("removes message {gone}, and stores message {first}"))
 }
 
 fn ranges_objection(ranges: &[(Sequence, Sequence)]) -> Option<String> {

@@ -25,11 +25,12 @@ impl Checker for AppliedAlike {
 
     fn see(&mut self, machine: Machine, seen: &Seen<'_>, _: &Scene<'_>) -> Result<(), String> {
         match seen {
-            Seen::Commanded(Command::Store {
-                group,
-                change: StoreChange::Messages { block, places },
-                ..
-            }) => {
+            Seen::Commanded(Command::Store { group, change, .. }) => {
+                let (block, places) = match change {
+                    StoreChange::Messages { block, places } => (block, places),
+                    StoreChange::Exchange(exchange) => (&exchange.block, &exchange.places),
+                    _ => return Ok(()),
+                };
                 for place in places {
                     let start = place.offset as usize;
                     let end = start + place.length as usize;
