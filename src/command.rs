@@ -444,6 +444,13 @@ pub enum Report {
         /// Who should lead next.
         to: PeerId,
     },
+    /// The members of a group changed, or a change of them was committed or taken back.
+    Members {
+        /// The members that count now.
+        members: Vec<PeerId>,
+        /// Whether that is committed.
+        committed: bool,
+    },
 }
 
 /// A node's role in a group.

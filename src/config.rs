@@ -31,7 +31,8 @@ pub struct Config {
 pub struct GroupConfig {
     /// The group's name, the same on every member.
     pub name: GroupName,
-    /// The names of the servers that are members when the group begins, this one among them.
+    /// The names of the servers that are members when the group begins. A node that is not among
+    /// them waits until the group's leader is asked to add it; its log then tells the members.
     pub members: Vec<String>,
     /// What its entries mean.
     pub kind: GroupKind,

@@ -340,4 +340,29 @@ pub enum Request {
         /// Who should lead next.
         to: Option<PeerId>,
     },
+    /// Add a member to the group: the leader gives it what it lacks, and then counts it. Answered
+    /// when that is committed. Only the leader takes it.
+    AddPeer {
+        /// Who; its node waits for this, or was a member before.
+        peer: PeerId,
+    },
+    /// Remove a member from the group, a dead one too; answered when that is committed. Who does
+    /// not lead forwards it to the leader.
+    RemovePeer {
+        /// Who; a leader that is to go hands over first.
+        peer: PeerId,
+    },
+    /// Hand an entry of a plain group to whoever leads. Answered at once: nothing is promised.
+    Forward {
+        /// The entry.
+        payload: Bytes,
+    },
+    /// Ask for votes now, unless a leader is heard.
+    Campaign,
+    /// Follow and vote, but never ask for votes; or be an ordinary member again. Who leads hands
+    /// over first. Not remembered over a restart.
+    Observe {
+        /// Whether to be an observer.
+        observer: bool,
+    },
 }

@@ -14,6 +14,7 @@
 mod feedback;
 mod info;
 mod machine;
+mod membership;
 mod plain;
 mod timers;
 
@@ -72,6 +73,8 @@ pub enum Wake {
     Heartbeat,
     /// A catchup must make progress.
     Catchup,
+    /// A client is to be told of a change of the members.
+    Members,
     /// A message expires.
     Expiry,
     /// Another server awaits an answer about a stream.

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use jetwake::command::{Answer, Message};
 use jetwake::event::Request;
 use jetwake::ids::{ByteCount, PeerId, Sequence};
+use jetwake::raft::Change;
 use jetwake::wire::ApiError;
 use serde::Deserialize;
 use serde_json::Value;
@@ -425,6 +426,23 @@ impl Client {
     /// Those of [`request_json`](Self::request_json).
     pub async fn snapshot(&mut self, stream: &str) -> Result<Value, ClientError> {
         self.request_json(stream, &Request::Snapshot).await
+    }
+
+    /// Adds a server to those that keep the stream, or removes one; answered when that is committed.
+    /// Only the leader adds.
+    ///
+    /// # Errors
+    /// Those of [`request_json`](Self::request_json).
+    pub async fn change_members(
+        &mut self,
+        stream: &str,
+        change: Change,
+    ) -> Result<Value, ClientError> {
+        let request = match change {
+            Change::Add(peer) => Request::AddPeer { peer },
+            Change::Remove(peer) => Request::RemovePeer { peer },
+        };
+        self.request_json(stream, &request).await
     }
 
     /// Has the leader hand over, to a certain server if one is named.

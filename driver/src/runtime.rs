@@ -361,6 +361,10 @@ impl Names {
             Report::Snapshot { index, installed: false } => {
                 tracing::info!(group, %index, "snapshot taken");
             }
+            Report::Members { members, committed } => {
+                let members: Vec<_> = members.iter().map(|id| self.server(Some(*id))).collect();
+                tracing::info!(group, committed, "members: {}", members.join(", "));
+            }
             Report::StoodAside(why) => tracing::error!(group, "stands aside: {why}"),
             other => tracing::info!(group, "{other:?}"),
         }

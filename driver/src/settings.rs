@@ -95,9 +95,12 @@ pub struct GivenStream {
     pub duplicate_window: Option<Span>,
     /// Bytes of one message at most.
     pub max_msg_size: Option<i32>,
-    /// The servers that keep it; all of them if none are named.
+    /// The servers that keep it from the beginning; all of them if none are named.
     #[serde(default)]
     pub servers: Vec<String>,
+    /// Whether this server, which is not among them, waits to be added (`jetwake peer add`).
+    #[serde(default)]
+    pub joins: bool,
 }
 
 /// A duration, written as `300ms` or `2m`.
@@ -332,7 +335,11 @@ fn groups(
             return wrong(field("servers"), format!("{other:?} is not among the peers"));
         }
         let members = if stream.servers.is_empty() { sorted.clone() } else { stream.servers };
-        if !members.iter().any(|member| member == name) {
+        let keeps = members.iter().any(|member| member == name);
+        if keeps && stream.joins {
+            return wrong(field("joins"), "the server is among those that keep the stream already");
+        }
+        if !keeps && !stream.joins {
             continue;
         }
         let mut config = StreamConfig::new(stream.name, stream.subjects);
@@ -497,6 +504,15 @@ mod tests {
     }
 
     #[test]
+    fn a_server_joins_the_group_that_the_others_form() {
+        let with = |more: &str| read(&FILE.replace("[[stream]]", &format!("[[stream]]\n{more}")));
+        let founders = "servers = ['n2', 'n3']";
+        assert_eq!(with(founders).expect("a sound file").groups, []);
+        let joins = with(&format!("{founders}\njoins = true")).expect("a sound file").groups;
+        assert_eq!((joins.len(), &joins[0].members[..]), (1, &["n2".into(), "n3".into()][..]));
+    }
+
+    #[test]
     fn errors_name_the_field_and_what_was_expected() {
         let cases = [
             ("name = \"n1\"", "", "name: missing"),
@@ -510,6 +526,7 @@ mod tests {
             ("[tls]", "[tls]\nextra = 1", "config file node.toml: "),
             ("n2 =", "\"n 2\" =", "name: \"n 2\" cannot stand in a certificate"),
             ("[[stream]]", "[[stream]]\nservers = [\"n9\"]", "stream[0].servers: \"n9\" is not"),
+            ("[[stream]]", "[[stream]]\njoins = true", "stream[0].joins: the server is among"),
         ];
         for (found, replaced, expected) in cases {
             let error = read(&FILE.replacen(found, replaced, 1)).expect_err(replaced);

@@ -3,6 +3,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 
 use bytes::{Bytes, BytesMut};
 use serde_json::{Value, json};
@@ -97,6 +98,11 @@ impl Group {
             "leader_milliseconds": status.leader_since.map(ago),
             "quorum_heard_milliseconds": status.quorum_heard.map(ago),
             "log_catching_up": status.catching_up,
+            "members": status.members.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "cluster_size": status.cluster_size,
+            "change": status.change,
+            "joining": status.joining.map(|peer| peer.to_string()),
+            "observer": status.observer,
             "aside": status.aside,
         })
     }

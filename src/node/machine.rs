@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use bytes::{Bytes, BytesMut};
 
 use super::info::{Names, stream_info};
+use super::membership::Changes;
 use super::plain::Plain;
 use super::{Wake, error_answer, refusal};
 use crate::cluster::info_request::{InfoRequests, Standing, info_subject};
@@ -16,7 +17,7 @@ use crate::context::Context;
 use crate::event::{Opened, Request, StoredMessage};
 use crate::ids::{GroupId, LoadId, PeerId, RequestId, Sequence, StoreId, Term};
 use crate::limits::Limits;
-use crate::raft::{Raft, Status};
+use crate::raft::{Change, Raft, Status};
 use crate::stream::{Notice, Proposal, Stream, decode_state};
 use crate::subject::{Kind, Subject};
 use crate::time::Time;
@@ -35,6 +36,8 @@ pub(super) struct Group {
     /// Bytes that a snapshot must free before another one is thought of.
     snapshot_at: u64,
     info: Info,
+    /// Clients that asked for a change of the members.
+    changes: Changes,
 }
 
 /// Questions of other servers about a stream.
@@ -78,7 +81,16 @@ impl Group {
         };
         let info = Info { subject, ..Info::default() };
         let snapshot_at = context.limits.log_before_snapshot.get();
-        Self { id, raft, machine, leading: None, snapshot_asked: Vec::new(), snapshot_at, info }
+        Self {
+            id,
+            raft,
+            machine,
+            leading: None,
+            snapshot_asked: Vec::new(),
+            snapshot_at,
+            info,
+            changes: Changes::default(),
+        }
     }
 
     pub(super) const fn raft(&mut self) -> &mut Raft {
@@ -96,7 +108,8 @@ impl Group {
             Machine::Stream(stream) => stream.deadline(),
         };
         let info = self.info.requests.deadline().map(|time| (time, Wake::Info));
-        self.raft.deadline().into_iter().chain(machine).chain(info).min()
+        let changes = self.changes.deadline().map(|time| (time, Wake::Members));
+        self.raft.deadline().into_iter().chain(machine).chain(info).chain(changes).min()
     }
 
     pub(super) fn handle_deadline(&mut self, context: &mut Context<'_>) {
@@ -174,6 +187,9 @@ impl Group {
         reply: Option<Subject>,
         payload: &Bytes,
     ) {
+        if self.raft.is_forwarded(subject) {
+            return self.take_forwarded(context, from, payload);
+        }
         let Machine::Stream(stream) = &mut self.machine else {
             return self.raft.handle_message(context, from, subject, reply, payload);
         };
@@ -189,6 +205,20 @@ impl Group {
                 stream.handle_catchup_ack(context, token, bytes, payload);
             }
             _ => self.raft.handle_message(context, from, subject, reply, payload),
+        }
+    }
+
+    /// An entry that another member hands to its leader.
+    fn take_forwarded(&mut self, context: &mut Context<'_>, from: Option<PeerId>, payload: &Bytes) {
+        let taken = match &mut self.machine {
+            Machine::Plain(plain) => {
+                self.raft.take_forwarded(context, from, payload).map(|()| plain.forwarded())
+            }
+            // Every entry of a stream rests on what its leader knows to be in flight.
+            Machine::Stream(_) => Err("a stream's entries are made by its leader".into()),
+        };
+        if let Err(why) = taken {
+            context.out.report(self.id, Report::Refused { from, why });
         }
     }
 
@@ -252,6 +282,38 @@ impl Group {
                 };
                 context.out.answer(id, Answer::Json(answer.to_bytes()));
             }
+            (_, Request::AddPeer { peer }) => {
+                self.changes.ask(context, &mut self.raft, id, Change::Add(peer));
+            }
+            (_, Request::RemovePeer { peer }) => {
+                self.changes.ask(context, &mut self.raft, id, Change::Remove(peer));
+            }
+            (_, Request::Campaign) => {
+                let answer = match self.raft.campaign_now(context) {
+                    true => done(),
+                    false => error_answer(ApiError::BAD_REQUEST),
+                };
+                context.out.answer(id, answer);
+            }
+            (_, Request::Observe { observer }) => {
+                self.raft.set_observer(context, observer);
+                context.out.answer(id, done());
+            }
+            (Machine::Plain(plain), Request::Forward { payload }) => {
+                let taken = if self.raft.leads() {
+                    let encode = |buffer: &mut BytesMut| buffer.extend_from_slice(&payload);
+                    let kind = EntryKind::Normal;
+                    let taken = self.raft.propose(context, kind, payload.len(), encode);
+                    taken.map(|()| plain.forwarded())
+                } else {
+                    self.raft.forward(context, payload)
+                };
+                let answer = taken.map_or_else(|error| error_answer(refusal(error)), |()| done());
+                context.out.answer(id, answer);
+            }
+            (Machine::Stream(_), Request::Forward { .. }) => {
+                context.out.answer(id, error_answer(ApiError::BAD_REQUEST));
+            }
             (Machine::Plain(plain), Request::Publish { payload, .. }) => {
                 let encode = |buffer: &mut BytesMut| buffer.extend_from_slice(&payload);
                 match self.raft.propose(context, EntryKind::Normal, payload.len(), encode) {
@@ -289,6 +351,7 @@ impl Group {
     /// Hands to the machine what the step made ready for it, and to the group what the machine
     /// says.
     pub(super) fn settle(&mut self, context: &mut Context<'_>) {
+        self.raft.settle(context);
         loop {
             self.install(context);
             self.apply(context);
@@ -304,6 +367,7 @@ impl Group {
         self.follow_leadership(context);
         self.shorten_log(context);
         self.answer_snapshots(context);
+        self.changes.settle(context, &self.raft);
     }
 
     fn install(&mut self, context: &mut Context<'_>) {
@@ -422,6 +486,11 @@ impl Group {
             context.out.answer(id, Answer::Json(Bytes::from(answer.into_bytes())));
         }
     }
+}
+
+/// That a request without an answer of its own is done.
+fn done() -> Answer {
+    Answer::Json(Bytes::from_static(b"{\"success\":true}"))
 }
 
 /// Hands a decision of the stream to its group.

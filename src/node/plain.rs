@@ -16,13 +16,19 @@ use crate::wire::{ApiError, EntryKind};
 #[derive(Debug, Default)]
 pub(super) struct Plain {
     /// Proposals of this leadership whose entries are not committed yet, in order.
-    waiting: VecDeque<RequestId>,
+    /// What another member forwarded has nobody who waits for it here.
+    waiting: VecDeque<Option<RequestId>>,
 }
 
 impl Plain {
     /// A proposal was taken; it is answered when it is committed.
     pub(super) fn proposed(&mut self, id: RequestId) {
-        self.waiting.push_back(id);
+        self.waiting.push_back(Some(id));
+    }
+
+    /// A proposal that another member forwarded was taken.
+    pub(super) fn forwarded(&mut self) {
+        self.waiting.push_back(None);
     }
 
     /// Hands a committed record out, and answers those who proposed its entries. Whether there was
@@ -39,7 +45,7 @@ impl Plain {
         if own {
             let answer = Bytes::from(format!("{{\"index\":{}}}", committed.index).into_bytes());
             for _ in &entries {
-                if let Some(id) = self.waiting.pop_front() {
+                if let Some(Some(id)) = self.waiting.pop_front() {
                     out.answer(id, Answer::Json(answer.clone()));
                 }
             }
@@ -59,7 +65,7 @@ impl Plain {
 
     /// Leadership is gone: what was proposed may or may not be committed by another.
     pub(super) fn leadership_lost(&mut self, out: &mut Outbox) {
-        for id in self.waiting.drain(..) {
+        for id in self.waiting.drain(..).flatten() {
             out.answer(id, super::error_answer(ApiError::CLUSTER_NOT_AVAIL));
         }
     }

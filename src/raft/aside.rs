@@ -39,8 +39,7 @@ impl Raft {
     /// Asks the follower that has most to lead. The record that says so is sent and not written:
     /// like any record of a leader that dies, it may be kept by the others or not.
     fn hand_over(&mut self, context: &mut Context<'_>) {
-        let State::Leader(leader) = &self.state else { return };
-        let Some(heir) = leader.best_follower() else { return };
+        let Some(heir) = self.heir(context, None) else { return };
         let last = self.log.last();
         let transfer = append_entry_of(&[(EntryKind::LeaderTransfer, heir.as_bytes())]);
         let payload =

@@ -53,7 +53,7 @@ impl Raft {
         };
         self.last_checkpoint = self.last_checkpoint.next();
         let (id, index, before) = (self.last_checkpoint, position.index, self.log.base().index);
-        let peer_state = self.peer_state().to_bytes();
+        let peer_state = self.peer_state_at(index).to_bytes();
         let data = BytesMut::new();
         self.under_way =
             UnderWay::Checkpoint(Checkpoint { id, position, before, peer_state, data });

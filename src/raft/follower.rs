@@ -10,7 +10,10 @@ use alloc::format;
 use bytes::Bytes;
 
 use super::gap::{Asking, Cancelled, Catchup, Phase};
-use super::{Context, Raft, Refusal, State, send_to, snapshot::is_snapshot};
+use super::{
+    Context, Raft, Refusal, State, check_identity, election::Occasion, send_to,
+    snapshot::is_snapshot,
+};
 use crate::command::Report;
 use crate::ids::{Index, PeerId};
 use crate::node::Wake;
@@ -96,12 +99,13 @@ impl Raft {
         payload: &Bytes,
     ) -> Result<(), Refusal> {
         let entry = AppendEntry::decode(payload)?;
-        let leader = self.check_sender(from, entry.leader)?;
+        // A leader may be a member that was added behind the end of this log.
+        let leader = check_identity(from, entry.leader)?;
         if leader == self.me {
             return Ok(());
         }
         let term = entry.leader_term.max(entry.term);
-        if term < self.term {
+        if term < self.term && !self.gives_way(context, term) {
             self.reject(context, leader, reply);
             return Ok(());
         }
@@ -202,6 +206,7 @@ impl Raft {
 
     fn truncate(&mut self, context: &mut Context<'_>, last: Index) {
         self.log.truncate(last, self.commit, context.out);
+        self.revert_changes(last);
         if let State::Follower(follower) = &mut self.state {
             follower.matched = follower.matched.min(last);
         }
@@ -225,8 +230,8 @@ impl Raft {
                 }
                 self.truncate(context, entry.previous_index);
             }
-            if through > self.log.last().index {
-                self.log.append(entry.term, record, context.out);
+            if through > self.log.last().index && !self.append_received(context, entry, record) {
+                return false;
             }
         }
         let State::Follower(follower) = &mut self.state else { return false };
@@ -249,7 +254,7 @@ impl Raft {
             follower.transfer = true;
         }
         if part.data == self.me.as_bytes()[..] {
-            self.campaign(context);
+            self.campaign(context, Occasion::Asked);
         }
     }
 
@@ -467,7 +472,7 @@ impl Raft {
         let State::Follower(follower) = &mut self.state else { return };
         if context.now >= follower.heard + follower.timeout {
             follower.leader = None;
-            return self.campaign(context);
+            return self.campaign(context, Occasion::Silence);
         }
         if let Some(asking) = follower.catchup.as_ref().filter(|c| context.now >= c.until) {
             let stalls = match asking.phase {

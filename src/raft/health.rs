@@ -151,7 +151,7 @@ impl Raft {
             State::Opening(_) => return Health::Opening,
             State::Aside(why) => return Health::Aside(why.clone()),
             State::Leader(leader) => {
-                let heard = leader.quorum_heard(&self.members, self.me).unwrap_or(now);
+                let heard = leader.quorum_heard(self.members(), self.me).unwrap_or(now);
                 let silent = now.since(heard);
                 if silent > too_long {
                     return Health::NoQuorum { silent };

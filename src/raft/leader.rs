@@ -7,12 +7,19 @@
 //! section 5.4.2).
 
 use alloc::collections::{BTreeMap, VecDeque};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use bytes::{Bytes, BytesMut};
 use thiserror::Error;
 
-use super::{Context, PeerStatus, Raft, Refusal, State, catchup::Feed, quorum::Members};
+use super::{
+    Context, PeerStatus, Raft, Refusal, State,
+    catchup::Feed,
+    election::Occasion,
+    membership::{Joining, Leaving},
+    quorum::Members,
+};
 use crate::command::{Command, Destination, Role};
 use crate::ids::{Index, PeerId, Term};
 use crate::node::Wake;
@@ -34,6 +41,12 @@ pub(super) struct Leader {
     last_sent: Time,
     /// The commit index that followers were last told.
     announced: Index,
+    /// A peer that is to be added.
+    pub(super) joining: Option<Joining>,
+    /// A member that was removed.
+    pub(super) leaving: Option<Leaving>,
+    /// Who gets append entries: the other members, and these two.
+    audience: Arc<[PeerId]>,
 }
 
 /// What a leader knows of one follower.
@@ -57,6 +70,18 @@ pub enum ProposeError {
     /// [`Limits::proposals_waiting`](crate::limits::Limits::proposals_waiting) is reached.
     #[error("too many bytes of proposals wait")]
     Busy,
+}
+
+impl Progress {
+    /// Whether it has all but the newest records, which are on their way.
+    pub(super) fn is_within(&self, near: u64, last: Index) -> bool {
+        self.matched > Index::ZERO && last.since(self.matched) <= near
+    }
+
+    /// When it was last heard in this leadership.
+    pub(super) const fn heard(&self) -> Option<Time> {
+        self.heard
+    }
 }
 
 impl Leader {
@@ -92,14 +117,8 @@ impl Leader {
         self.peers.values().filter(|progress| progress.feed.is_some()).count()
     }
 
-    /// The follower that has most, as far as is known.
-    pub(super) fn best_follower(&self) -> Option<PeerId> {
-        let best = self.peers.iter().max_by_key(|(_, progress)| progress.matched);
-        best.map(|(peer, _)| *peer)
-    }
-
-    pub(super) fn deadline(&self, alone: bool) -> Option<(Time, Wake)> {
-        (!alone).then_some((self.heartbeat_at, Wake::Heartbeat))
+    pub(super) fn deadline(&self) -> Option<(Time, Wake)> {
+        (!self.audience.is_empty()).then_some((self.heartbeat_at, Wake::Heartbeat))
     }
 
     /// The open append entry, or a new one if `bytes` more would not fit.
@@ -135,9 +154,13 @@ impl Raft {
             heartbeat_at: next_beat(context),
             last_sent: context.now,
             announced: self.commit,
+            joining: None,
+            leaving: None,
+            audience: self.others.clone(),
         });
+        self.listen_for_proposals(context);
         self.report_role(context.out, Role::Leader);
-        let peer_state = self.peer_state().to_bytes();
+        let peer_state = self.peer_state_at(self.log.last().index).to_bytes();
         self.send_append(context, append_entry_of(&[(EntryKind::PeerState, &peer_state)]));
     }
 
@@ -200,7 +223,7 @@ impl Raft {
         }
     }
 
-    fn send_append(&mut self, context: &mut Context<'_>, builder: AppendEntryBuilder) {
+    pub(super) fn send_append(&mut self, context: &mut Context<'_>, builder: AppendEntryBuilder) {
         let last = self.log.last();
         let record =
             builder.finish(self.me, self.term, self.commit, last.term, last.index, Term::ZERO);
@@ -208,7 +231,7 @@ impl Raft {
         self.log.append(self.term, record, context.out);
     }
 
-    fn send_heartbeat(&mut self, context: &mut Context<'_>) {
+    pub(super) fn send_heartbeat(&mut self, context: &mut Context<'_>) {
         let last = self.log.last();
         let beat = AppendEntryBuilder::new().finish(
             self.me,
@@ -225,9 +248,9 @@ impl Raft {
         let State::Leader(leader) = &mut self.state else { return };
         leader.last_sent = context.now;
         leader.announced = self.commit;
-        if !self.others.is_empty() {
+        if !leader.audience.is_empty() {
             context.out.push(Command::Send {
-                to: Destination::Peers(self.others.clone()),
+                to: Destination::Peers(leader.audience.clone()),
                 subject: self.subjects.append_entries.clone(),
                 reply: Some(self.subjects.append_replies.clone()),
                 payload,
@@ -242,9 +265,11 @@ impl Raft {
         }
         leader.heartbeat_at = next_beat(context);
         let lost = context.timers.lost_quorum;
-        if !leader.hears_quorum(&self.members, self.me, context.now, lost) {
+        if !leader.hears_quorum(self.membership.current(), self.me, context.now, lost) {
             return self.follow(context, None);
         }
+        self.tend_strangers(context.now, lost);
+        let State::Leader(leader) = &mut self.state else { return };
         for progress in leader.peers.values_mut() {
             if progress.feed.as_ref().is_some_and(|feed| context.now >= feed.until) {
                 progress.feed = None;
@@ -263,8 +288,9 @@ impl Raft {
         payload: &Bytes,
     ) -> Result<(), Refusal> {
         let response = AppendResponse::decode(payload)?;
-        let peer = self.check_sender(from, Some(response.peer))?;
-        if !response.success && reply.is_none() && response.term > self.term {
+        let peer = self.check_follower(from, response.peer)?;
+        let refused = !response.success && reply.is_none();
+        if refused && response.term > self.promised.term && !self.is_leaving(peer) {
             self.overtaken(context, response.term);
             return Ok(());
         }
@@ -283,8 +309,13 @@ impl Raft {
         if response.success && response.term == self.term {
             progress.matched = progress.matched.max(index);
             self.advance_commit(context);
+            self.add_if_caught_up(context, peer);
         }
         self.feed_progressed(context, peer, index);
+        if !response.success && index == last && self.joining() == Some(peer) {
+            // All that it lacked is there; a live entry shows it to be ours, so that it can say so.
+            self.send_heartbeat(context);
+        }
         Ok(())
     }
 
@@ -294,11 +325,11 @@ impl Raft {
     fn overtaken(&mut self, context: &mut Context<'_>, term: Term) {
         let lease = context.timers.election_min;
         let heard = matches!(&self.state, State::Leader(leader)
-            if leader.hears_quorum(&self.members, self.me, context.now, lease));
+            if leader.hears_quorum(self.members(), self.me, context.now, lease));
         self.adopt_term(context, term);
         self.follow(context, None);
-        if let (true, State::Follower(follower)) = (heard, &mut self.state) {
-            follower.timeout = Duration::ZERO;
+        if heard {
+            self.campaign(context, Occasion::Asked);
         }
     }
 
@@ -310,13 +341,16 @@ impl Raft {
             Some(progress) => progress.matched,
             None => Index::ZERO,
         };
-        let agreed = self.members.agreed(matched);
+        let agreed = self.members().agreed(matched);
         if agreed > self.commit && self.log.term(agreed) == Some(self.term) {
             self.commit = agreed;
         }
     }
 
-    /// Gives up leadership, to `to` or to the follower that has most.
+    /// Gives up leadership: to `to` if that is a member which is heard and lacks nothing that is not
+    /// on its way, else to the one of those which has most. If there is none of those either, it
+    /// goes to whoever has most of those that are heard, who may have to try again; and if nobody
+    /// is heard, to nobody.
     ///
     /// Proposals that wait are dropped; their clients hear of it.
     ///
@@ -327,14 +361,57 @@ impl Raft {
         context: &mut Context<'_>,
         to: Option<PeerId>,
     ) -> Result<(), ProposeError> {
-        let State::Leader(leader) = &mut self.state else { return Err(ProposeError::NotLeader) };
-        let heir = to.filter(|peer| self.others.contains(peer)).or(leader.best_follower());
+        if !matches!(self.state, State::Leader(_)) {
+            return Err(ProposeError::NotLeader);
+        }
+        let heir = self.heir(context, to);
         if let Some(heir) = heir {
             let transfer = append_entry_of(&[(EntryKind::LeaderTransfer, heir.as_bytes())]);
             self.send_append(context, transfer);
         }
         self.follow(context, None);
         Ok(())
+    }
+}
+
+impl Raft {
+    pub(super) fn heir(&self, context: &Context<'_>, to: Option<PeerId>) -> Option<PeerId> {
+        let State::Leader(leader) = &self.state else { return None };
+        let (last, near) = (self.log.last().index, context.limits.append_entries_in_flight as u64);
+        let recent = context.timers.heartbeat * 3;
+        let heard = leader.peers.iter().filter(|(peer, progress)| {
+            self.others.contains(peer)
+                && progress.heard.is_some_and(|heard| context.now.since(heard) < recent)
+        });
+        // Who is fit goes before who is not; then whom the caller wants, and who has most.
+        let merit = |peer: PeerId, progress: &Progress| {
+            (progress.is_within(near, last), to == Some(peer), progress.matched)
+        };
+        heard.max_by_key(|(peer, progress)| merit(**peer, progress)).map(|(peer, _)| *peer)
+    }
+
+    /// Who gets append entries has changed.
+    pub(super) fn gather_audience(&mut self) {
+        let State::Leader(leader) = &mut self.state else { return };
+        let joining = leader.joining.map(|joining| joining.peer);
+        let leaving = leader.leaving.map(|leaving| leaving.peer);
+        let strangers = joining.into_iter().chain(leaving);
+        leader.audience = self.others.iter().copied().chain(strangers).collect();
+    }
+
+    fn is_leaving(&self, peer: PeerId) -> bool {
+        let State::Leader(leader) = &self.state else { return false };
+        leader.leaving.is_some_and(|leaving| leaving.peer == peer)
+    }
+
+    /// That an answer comes from a member, or from one who joins or leaves.
+    fn check_follower(&self, from: Option<PeerId>, claimed: PeerId) -> Result<PeerId, Refusal> {
+        let peer = super::check_identity(from, Some(claimed))?;
+        let known = match &self.state {
+            State::Leader(leader) => leader.audience.contains(&peer),
+            _ => self.members().contains(&peer),
+        };
+        if known { Ok(peer) } else { Err(Refusal::NotAMember(peer)) }
     }
 }
 

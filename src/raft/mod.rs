@@ -9,7 +9,8 @@
 //! `opening` starts from a disk, `election` decides who leads, `follower` takes entries in, `gap` is
 //! what it lacks, `leader` hands them out, `catchup` feeds one follower that lags, `snapshot` replaces
 //! logs, `checkpoint` lets a machine make one while the group goes on; `applies` knows how far the
-//! machine is, `health` says how the member stands, `aside` ends it.
+//! machine is, `health` says how the member stands, `aside` ends it; `membership` tells who belongs
+//! to the group, `proposals` takes what others forward.
 
 mod applies;
 mod aside;
@@ -22,7 +23,9 @@ mod health;
 mod held;
 mod leader;
 mod log;
+mod membership;
 mod opening;
+mod proposals;
 mod quorum;
 mod size;
 mod snapshot;
@@ -49,6 +52,7 @@ use crate::wire::{AppendEntry, WireError};
 
 use applies::Applies;
 use election::Candidate;
+use election::Occasion;
 use follower::Follower;
 use held::Held;
 use leader::Leader;
@@ -60,6 +64,7 @@ pub use gap::{Cancelled, Catchup, Gap};
 pub use health::{Health, Lacking};
 pub use leader::ProposeError;
 pub use log::Position;
+pub use membership::{Change, ChangeError, Membership};
 pub use quorum::Members;
 pub use snapshot::Installed;
 
@@ -72,13 +77,18 @@ pub struct Raft {
     group: GroupId,
     name: GroupName,
     me: PeerId,
-    members: Members,
-    /// All members but this one: who gets an append entry.
+    membership: Membership,
+    /// What was last said of the members: the last change, and whether it was uncommitted.
+    told_members: (Option<Index>, bool),
+    /// All members but this one.
     others: Arc<[PeerId]>,
     subjects: Subjects,
     check_snapshot: SnapshotCheck,
+    /// The term of the leader that is followed, or of this member's own candidacy or leadership.
     term: Term,
-    vote: Option<PeerId>,
+    /// The newest term that this member has promised anything in, and the vote that it gave
+    /// there. Newer than `term` only by candidacies of its own that nobody else supported.
+    promised: TermAndVote,
     /// The newest write of term and vote.
     term_written: WriteId,
     log: Log,
@@ -102,6 +112,8 @@ pub struct Raft {
     held: Held,
     /// Whether the machine has all that a leader must have.
     may_lead: bool,
+    /// Whether it follows, acknowledges and votes, but never asks for votes itself.
+    observer: bool,
     state: State,
 }
 
@@ -124,6 +136,10 @@ enum State {
 #[derive(Debug)]
 struct Subjects {
     append_entries: Subject,
+    /// Where a leader takes proposals of members that do not lead.
+    proposals: Subject,
+    /// Where a leader takes the removal of a member from others.
+    removals: Subject,
     votes: Subject,
     append_replies: Subject,
     vote_replies: Subject,
@@ -186,6 +202,16 @@ pub struct Status {
     pub catchup: Catchup,
     /// The other members, as a leader sees them.
     pub peers: Vec<PeerStatus>,
+    /// The members, as the log says.
+    pub members: Vec<PeerId>,
+    /// How many members the quorum is counted from.
+    pub cluster_size: usize,
+    /// The record of a change of the members that is not committed yet.
+    pub change: Option<Index>,
+    /// The peer that gets what it lacks, to be added then.
+    pub joining: Option<PeerId>,
+    /// Whether this member never asks for votes.
+    pub observer: bool,
 }
 
 /// Another member, as a leader sees it.
@@ -215,11 +241,12 @@ impl Raft {
             name: config.name.clone(),
             me,
             others: Arc::from([]),
-            members,
+            membership: Membership::new(members),
+            told_members: (None, false),
             subjects,
             check_snapshot,
             term: Term::ZERO,
-            vote: None,
+            promised: TermAndVote::default(),
             term_written: WriteId::ZERO,
             log: Log::new(group, Position::default(), context.limits.log_cache.get()),
             snapshot: None,
@@ -235,6 +262,7 @@ impl Raft {
             loads: BTreeMap::new(),
             held: Held::default(),
             may_lead: true,
+            observer: false,
             state: State::Opening(Opening::default()),
         };
         raft.members_changed();
@@ -261,6 +289,8 @@ impl Raft {
             self.handle_vote_request(context, from, reply, payload)
         } else if *subject == self.subjects.vote_replies {
             self.handle_vote_response(context, from, payload)
+        } else if *subject == self.subjects.removals {
+            self.handle_removal(context, from, payload)
         } else {
             self.handle_catchup_entry(context, subject, reply, payload)
         };
@@ -287,7 +317,9 @@ impl Raft {
     pub fn handle_deadline(&mut self, context: &mut Context<'_>) {
         match &self.state {
             State::Follower(_) => self.follower_deadline(context),
-            State::Candidate(candidate) if context.now >= candidate.until => self.campaign(context),
+            State::Candidate(candidate) if context.now >= candidate.until => {
+                self.campaign(context, Occasion::Silence);
+            }
             State::Leader(_) => self.leader_deadline(context),
             _ => {}
         }
@@ -299,14 +331,14 @@ impl Raft {
             State::Opening(_) | State::Aside(_) => None,
             State::Follower(follower) => Some(follower.deadline()),
             State::Candidate(candidate) => Some((candidate.until, Wake::Election)),
-            State::Leader(leader) => leader.deadline(self.others.is_empty()),
+            State::Leader(leader) => leader.deadline(),
         }
     }
 
     /// Tells the group whether its machine has all that a leader must have. A member whose
     /// stream is being caught up votes, but does not campaign (upstream defect 7040).
     pub fn set_may_lead(&mut self, may_lead: bool) {
-        let alone = self.others.is_empty() && self.members.contains(&self.me);
+        let alone = self.others.is_empty() && self.members().contains(&self.me);
         if let (true, false, true, State::Follower(follower)) =
             (alone, self.may_lead, may_lead, &mut self.state)
         {
@@ -345,7 +377,6 @@ impl Raft {
         match AppendEntry::decode(&record) {
             Ok(entry) => {
                 self.applied = index;
-                self.apply_membership(&entry, context.limits);
                 Some(Committed { index, entry, record })
             }
             Err(error) => {
@@ -380,8 +411,8 @@ impl Raft {
     }
 
     /// The members of the group.
-    pub const fn members(&self) -> &Members {
-        &self.members
+    pub fn members(&self) -> &Members {
+        self.membership.current()
     }
 
     /// The last record that the machine was handed, and its term.
@@ -412,7 +443,7 @@ impl Raft {
     pub fn status(&self) -> Status {
         let role = match &self.state {
             State::Opening(_) | State::Aside(_) => None,
-            State::Follower(_) => Some(Role::Follower),
+            State::Follower(_) => Some(self.follower_role()),
             State::Candidate(_) => Some(Role::Candidate),
             State::Leader(_) => Some(Role::Leader),
         };
@@ -440,7 +471,7 @@ impl Raft {
             compactable: self.compactable(),
             snapshot: self.snapshot.as_ref().map(|snapshot| snapshot.position),
             quorum_heard: match &self.state {
-                State::Leader(leader) => leader.quorum_heard(&self.members, self.me),
+                State::Leader(leader) => leader.quorum_heard(self.members(), self.me),
                 _ => None,
             },
             catching_up: matches!(&self.state, State::Follower(f) if f.catching_up()),
@@ -449,6 +480,11 @@ impl Raft {
                 State::Leader(leader) => leader.peers(&self.others),
                 _ => Vec::new(),
             },
+            members: self.members().iter().collect(),
+            cluster_size: self.members().size(),
+            change: self.membership.pending(self.commit),
+            joining: self.joining(),
+            observer: self.observer,
         }
     }
 
@@ -456,21 +492,24 @@ impl Raft {
     fn adopt_term(&mut self, context: &mut Context<'_>, term: Term) {
         assert!(term > self.term, "a term never goes back: {term} after {}", self.term);
         self.term = term;
-        self.vote = None;
-        self.write_term_and_vote(context.out);
+        if term > self.promised.term {
+            self.promised = TermAndVote { term, vote: None };
+            self.write_term_and_vote(context.out);
+        }
     }
 
     fn write_term_and_vote(&mut self, out: &mut Outbox) -> WriteId {
-        let slot = TermAndVote { term: self.term, vote: self.vote };
-        self.term_written = out.write(self.group, LogChange::TermAndVote(slot));
+        self.term_written = out.write(self.group, LogChange::TermAndVote(self.promised));
         self.term_written
     }
 
     fn members_changed(&mut self) {
-        self.others = self.members.iter().filter(|peer| *peer != self.me).collect();
+        self.others = self.members().iter().filter(|peer| *peer != self.me).collect();
+        self.gather_audience();
     }
 
     fn report_role(&self, out: &mut Outbox, role: Role) {
+        let role = if role == Role::Follower { self.follower_role() } else { role };
         out.report(self.group, Report::Role { role, term: self.term, leader: self.leader() });
     }
 }
@@ -484,6 +523,8 @@ impl Subjects {
     fn new(group: &GroupName, random: &mut Random) -> Self {
         Self {
             append_entries: subject::append_entry(group),
+            proposals: subject::proposal(group),
+            removals: subject::remove_peer(group),
             votes: subject::vote(group),
             append_replies: subject::raft_reply(random),
             vote_replies: subject::raft_reply(random),
@@ -507,12 +548,16 @@ enum Refusal {
     NotAMember(PeerId),
     #[error("it names {claimed} as its sender")]
     NotTheSender { claimed: PeerId },
+    #[error("{0} is not a member, and lacks records that are committed here")]
+    Outdated(PeerId),
     #[error("it names nobody as its sender")]
     Nobody,
     #[error("{0} claims to lead in a term that this node leads in")]
     SecondLeader(PeerId),
     #[error("it acknowledges record {index}, but the log ends at {last}")]
     NeverSent { index: Index, last: Index },
+    #[error(transparent)]
+    Change(#[from] ChangeError),
     #[error("its snapshot covers {index}, which is committed here already")]
     OldSnapshot { index: Index },
 }
@@ -524,13 +569,19 @@ impl Raft {
         from: Option<PeerId>,
         claimed: Option<PeerId>,
     ) -> Result<PeerId, Refusal> {
-        let claimed = claimed.ok_or(Refusal::Nobody)?;
-        if from.is_some_and(|from| from != claimed) {
-            return Err(Refusal::NotTheSender { claimed });
-        }
-        if !self.members.contains(&claimed) {
+        let claimed = check_identity(from, claimed)?;
+        if !self.members().contains(&claimed) {
             return Err(Refusal::NotAMember(claimed));
         }
         Ok(claimed)
     }
+}
+
+/// That a message may be from whom it says: whom the transport knows, if it knows.
+fn check_identity(from: Option<PeerId>, claimed: Option<PeerId>) -> Result<PeerId, Refusal> {
+    let claimed = claimed.ok_or(Refusal::Nobody)?;
+    if from.is_some_and(|from| from != claimed) {
+        return Err(Refusal::NotTheSender { claimed });
+    }
+    Ok(claimed)
 }

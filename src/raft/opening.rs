@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::{Context, Position, Raft, State, log::Log, snapshot::Snapshot};
 use crate::command::Report;
-use crate::event::{Opened, StoreMark};
+use crate::event::{Opened, StoreMark, TermAndVote};
 use crate::ids::{Index, LoadId};
 use crate::wire::{AppendEntry, PeerState};
 
@@ -37,7 +37,7 @@ impl Raft {
             return self.stand_aside(context, format!("the disk is damaged: {damage}"));
         }
         let vote = disk.vote.unwrap_or_default();
-        (self.term, self.vote) = (vote.term, vote.vote);
+        (self.term, self.promised) = (vote.term, vote);
         if let Err(why) = self.open_snapshot(context, disk.snapshot) {
             return self.stand_aside(context, why);
         }
@@ -109,10 +109,17 @@ impl Raft {
             return;
         }
         let last = opening.last;
+        // The snapshot tells the members after the records that it covers.
+        let covered = self.snapshot.as_ref().map_or(Index::ZERO, |s| s.position.index);
         for record in records {
             let index = self.log.last().index.next();
             match AppendEntry::decode(record) {
                 Ok(entry) if entry.previous_index.next() == index => {
+                    if index > covered
+                        && let Err(error) = self.replay_change(index, &entry, context.limits)
+                    {
+                        return self.stand_aside(context, format!("log record {index}: {error}"));
+                    }
                     self.log.replay(entry.term, record);
                 }
                 Ok(entry) => {
@@ -142,8 +149,10 @@ impl Raft {
         if let Some(covered) = self.snapshot.as_ref().map(|snapshot| snapshot.position) {
             if self.log.term(covered.index) == Some(covered.term) {
                 self.log.compact(covered.index, context.out);
+                self.settle_changes(covered.index);
             } else {
                 // The log was about to be replaced by this snapshot when the node stopped.
+                self.revert_changes(covered.index);
                 self.log.reset(covered, context.out);
             }
             if applied < covered.index {
@@ -153,7 +162,10 @@ impl Raft {
         }
         self.commit = self.commit.max(applied);
         self.applied = self.commit;
-        self.term = self.term.max(self.log.last().term);
+        if self.log.last().term > self.term {
+            self.term = self.log.last().term;
+            self.promised = TermAndVote { term: self.term, vote: None };
+        }
         let covered = self.snapshot.as_ref().map_or(Index::ZERO, |s| s.position.index);
         let report = Report::Opened { covered, last: self.log.last().index };
         context.out.report(self.group, report);

@@ -31,6 +31,23 @@ impl Members {
         Self { peers, size }
     }
 
+    /// With one more; a size that was larger than the members that are known stays.
+    #[must_use]
+    pub fn with(&self, peer: PeerId) -> Self {
+        let mut peers = self.peers.clone();
+        peers.insert(peer);
+        let size = self.size.max(peers.len());
+        Self { peers, size }
+    }
+
+    /// With one less, if it was a member.
+    #[must_use]
+    pub fn without(&self, peer: PeerId) -> Self {
+        let mut peers = self.peers.clone();
+        let size = if peers.remove(&peer) { self.size - 1 } else { self.size };
+        Self { peers, size }
+    }
+
     /// Whether this peer belongs to the group.
     pub fn contains(&self, peer: &PeerId) -> bool {
         self.peers.contains(peer)

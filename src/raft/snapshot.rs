@@ -15,8 +15,6 @@ use crate::ids::{CheckpointId, GroupName, Index, WriteId};
 use crate::limits::Limits;
 use crate::wire::{AppendEntry, EntryKind, Fault, PeerState, RaftSnapshot, WireError};
 
-use super::quorum::Members;
-
 /// Bytes of an append entry that carries a snapshot, but for what its two entries hold: more than
 /// they are.
 const MESSAGE_HEAD: u64 = 128;
@@ -161,7 +159,7 @@ impl Raft {
     ) -> Result<(), SnapshotRefusal> {
         let position = self.may_snapshot_at(index, force)?;
         self.machine_processed(index, index);
-        let peer_state = self.peer_state().to_bytes();
+        let peer_state = self.peer_state_at(index).to_bytes();
         self.keep_snapshot(context, Snapshot { position, peer_state, data }, Origin::Machine)
     }
 
@@ -185,7 +183,7 @@ impl Raft {
     /// Bytes of data that one snapshot may have: it must be read again as one file, and it goes to a
     /// follower as one message.
     pub(super) fn most_data(&self, limits: &Limits) -> u64 {
-        let peers = self.peer_state().to_bytes().len() as u64;
+        let peers = self.peer_state_at(self.applied).encoded_len() as u64;
         let file = limits.snapshot.get().saturating_sub(RaftSnapshot::LEN_MIN as u64);
         let message = limits.peer_message.get().saturating_sub(MESSAGE_HEAD);
         file.min(message).saturating_sub(peers)
@@ -244,6 +242,7 @@ impl Raft {
         }
         let freed = self.log.size_through(index);
         self.log.compact(index, context.out);
+        self.settle_changes(index);
         context.out.report(self.group, Report::Compacted { through: index, freed });
         if let Origin::Checkpoint(id) = origin {
             let news = CheckpointNews::Durable { id, index, freed };
@@ -300,30 +299,6 @@ impl Raft {
         let snapshot = Snapshot { position, peer_state: peers.data, data: data.data };
         self.write_snapshot(context, snapshot, Origin::Leader);
         Ok(())
-    }
-
-    pub(super) fn take_members(&mut self, state: &PeerState) {
-        self.members = Members::from_peer_state(state);
-        self.members_changed();
-    }
-
-    pub(super) fn peer_state(&self) -> PeerState {
-        PeerState {
-            cluster_size: u32::try_from(self.members.size()).unwrap_or(u32::MAX),
-            peers: self.members.iter().collect(),
-            domain: Default::default(),
-        }
-    }
-
-    /// Follows the members that a committed record names.
-    pub(super) fn apply_membership(&mut self, entry: &AppendEntry, limits: &Limits) {
-        for part in entry.entries.iter() {
-            if part.kind == EntryKind::PeerState
-                && let Ok(state) = PeerState::decode(&part.data, limits)
-            {
-                self.take_members(&state);
-            }
-        }
     }
 }
 

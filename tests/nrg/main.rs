@@ -14,6 +14,7 @@ mod catchup;
 mod elections;
 mod health;
 mod log;
+mod membership;
 mod snapshots;
 
 use jetwake::config::GroupKind;

@@ -16,7 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Show what each of the given nodes knows of a stream.
 ///
-/// One line a node: who leads as far as it knows, and what its own replica holds. Fails if a node
+/// One line a node: who leads as far as it knows, how many members it counts, and what its own
+/// replica holds. Fails if a node
 /// does not answer.
 #[derive(Args)]
 pub(super) struct InfoArguments {
@@ -38,8 +39,8 @@ pub(super) fn run(arguments: InfoArguments) -> Result<(), Failure> {
     if !json {
         writeln!(
             out,
-            "{:12} {:12} {:>12} {:>14} {:>12} {:>12} {:>10}",
-            "node", "leader", "messages", "bytes", "first", "last", "deleted"
+            "{:12} {:12} {:>7} {:>12} {:>14} {:>12} {:>12} {:>10}",
+            "node", "leader", "members", "messages", "bytes", "first", "last", "deleted"
         )?;
     }
     let failed = block_on(async {
@@ -86,8 +87,9 @@ fn print(out: &mut impl Write, server: &str, info: &Value) -> std::io::Result<()
     let leader = info.pointer("/cluster/leader").and_then(Value::as_str);
     writeln!(
         out,
-        "{server:12} {:12} {:>12} {:>14} {:>12} {:>12} {:>10}",
+        "{server:12} {:12} {:>7} {:>12} {:>14} {:>12} {:>12} {:>10}",
         leader.filter(|name| !name.is_empty()).unwrap_or("-"),
+        number("/jetwake/cluster_size"),
         number("/state/messages"),
         number("/state/bytes"),
         number("/state/first_seq"),

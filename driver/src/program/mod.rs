@@ -10,6 +10,7 @@ mod demo;
 mod get;
 mod info;
 mod node;
+mod peer;
 mod publish;
 mod replay;
 
@@ -52,6 +53,7 @@ enum Command {
     Pub(publish::PublishArguments),
     Get(get::GetArguments),
     Info(info::InfoArguments),
+    Peer(peer::PeerArguments),
     Certify(certify::CertifyArguments),
     Replay(replay::ReplayArguments),
     Decode(jetwake_driver::decode::DecodeArguments),
@@ -88,6 +90,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Pub(arguments) => publish::run(arguments),
         Command::Get(arguments) => get::run(arguments),
         Command::Info(arguments) => info::run(arguments),
+        Command::Peer(arguments) => peer::run(arguments),
         Command::Certify(arguments) => certify::run(arguments),
         Command::Replay(arguments) => replay::run(arguments),
         Command::Decode(arguments) => decode::run(&arguments),

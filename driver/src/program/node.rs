@@ -89,7 +89,7 @@ const EXAMPLE: &str = r#"A file of settings (relative paths start at its folder)
   [[stream]]
   name = "ORDERS"
   subjects = ["orders.>"]
-  duplicate_window = "2m"       # optional, as are max_msg_size and servers
+  duplicate_window = "2m"       # optional, as are max_msg_size, servers and joins
 
   [tls]
   ca = "certs/ca.pem"
@@ -110,6 +110,7 @@ fn stream(text: &str) -> Result<GivenStream, String> {
         duplicate_window: None,
         max_msg_size: None,
         servers: Vec::new(),
+        joins: false,
     })
 }
 

@@ -203,6 +203,20 @@ enum BorrowedRequest<'a> {
     StepDown {
         to: Option<PeerId>,
     },
+    AddPeer {
+        peer: PeerId,
+    },
+    RemovePeer {
+        peer: PeerId,
+    },
+    Forward {
+        #[serde(borrow, with = "serde_bytes")]
+        payload: &'a [u8],
+    },
+    Campaign,
+    Observe {
+        observer: bool,
+    },
 }
 
 impl<'a> BorrowedRequest<'a> {
@@ -221,6 +235,11 @@ impl<'a> BorrowedRequest<'a> {
             Self::Info => Request::Info,
             Self::Snapshot => Request::Snapshot,
             Self::StepDown { to } => Request::StepDown { to },
+            Self::AddPeer { peer } => Request::AddPeer { peer },
+            Self::RemovePeer { peer } => Request::RemovePeer { peer },
+            Self::Forward { payload } => Request::Forward { payload: values.own(payload) },
+            Self::Campaign => Request::Campaign,
+            Self::Observe { observer } => Request::Observe { observer },
         }
     }
 }
@@ -297,6 +316,11 @@ mod tests {
             Request::Snapshot,
             Request::StepDown { to: None },
             Request::StepDown { to: Some(PeerId::from_name("n1")) },
+            Request::AddPeer { peer: PeerId::from_name("n4") },
+            Request::RemovePeer { peer: PeerId::from_name("n1") },
+            Request::Forward { payload: bytes("entry") },
+            Request::Campaign,
+            Request::Observe { observer: true },
         ]
         .into_iter()
         .enumerate()

@@ -7,6 +7,7 @@ use jetwake::command::LogChange;
 use jetwake::ids::{GroupId, Index, Term};
 
 use crate::log::Log;
+use crate::membership::Voters;
 use crate::network::Machine;
 use crate::records::{self, AppendEntry};
 use crate::trace::digest;
@@ -21,7 +22,7 @@ pub struct Ledger {
 #[derive(Debug)]
 pub struct GroupLedger {
     machines: usize,
-    quorum: usize,
+    founders: Voters,
     records: BTreeMap<Index, Vec<Record>>,
     /// The last durable record of each machine.
     last: Vec<Index>,
@@ -44,6 +45,8 @@ pub struct Record {
     pub term: Term,
     /// On which machines it is durable, a bit each.
     on: u64,
+    /// Who counts once it is appended.
+    voters: Voters,
 }
 
 /// Reads a record, and digests what must be the same on all machines that have it.
@@ -66,7 +69,7 @@ impl Ledger {
     pub fn add_group(&mut self, group: GroupId, machines: usize, members: usize) {
         let ledger = GroupLedger {
             machines,
-            quorum: members / 2 + 1,
+            founders: Voters::founders(members),
             records: BTreeMap::new(),
             last: vec![Index::ZERO; machines],
             covered: vec![Index::ZERO; machines],
@@ -94,7 +97,12 @@ impl Ledger {
         if ledger.record(*index, digest).is_some() {
             return;
         }
-        ledger.records.entry(*index).or_default().push(Record { digest, term: entry.term, on: 0 });
+        let before = ledger.records_at(entry.previous_index).iter();
+        let before = before.filter(|record| record.term == entry.previous_term);
+        let voters = before.map(|record| record.voters).next().unwrap_or(ledger.founders);
+        let voters = voters.after(&entry);
+        let record = Record { digest, term: entry.term, on: 0, voters };
+        ledger.records.entry(*index).or_default().push(record);
         for (_, data) in entry.entries.iter().filter(|(kind, _)| *kind == 0) {
             if let Some(id) = records::entry_id(data) {
                 ledger.messages.entry(id).or_default().push((*index, digest));
@@ -169,15 +177,28 @@ impl GroupLedger {
         self.records.get(&index).map_or(&[], Vec::as_slice)
     }
 
-    /// On how many machines a record is durable, in the log or covered by a snapshot.
-    pub fn copies(&self, index: Index, digest: u64) -> usize {
-        let on = self.record(index, digest).map_or(0, |record| record.on);
-        (0..self.machines).filter(|at| on >> at & 1 == 1 || self.covered[*at] >= index).count()
-    }
-
-    /// How many copies make a record committed.
-    pub const fn quorum(&self) -> usize {
-        self.quorum
+    /// Whether a record is durable, in the log or covered by a snapshot, on a quorum of those who
+    /// count since it or since a later record.
+    ///
+    /// # Errors
+    /// On how many of how many of those who count since it.
+    pub fn has_quorum(&self, index: Index, digest: u64) -> Result<(), (usize, usize)> {
+        let record = self.record(index, digest);
+        let on = record.map_or(0, |record| record.on);
+        let copies = |voters: Voters| {
+            let has = |at: &usize| on >> at & 1 == 1 || self.covered[*at] >= index;
+            let counts = |at: &usize| voters.contains(Machine(*at));
+            (0..self.machines).filter(|at| counts(at) && has(at)).count()
+        };
+        let suffices = |voters: Voters| copies(voters) >= voters.quorum();
+        let own = record.map_or(self.founders, |record| record.voters);
+        // Members may have been added or removed before the record was committed.
+        let later = || self.records.range(index..).flat_map(|(_, records)| records);
+        if suffices(own) || later().any(|record| record.voters != own && suffices(record.voters)) {
+            Ok(())
+        } else {
+            Err((copies(own), own.quorum()))
+        }
     }
 
     /// The last record that is known to be committed.

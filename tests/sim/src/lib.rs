@@ -32,6 +32,7 @@ pub mod history;
 pub mod ledger;
 pub mod log;
 pub mod lone;
+pub mod membership;
 pub mod network;
 pub mod plain;
 pub mod process;
@@ -44,5 +45,6 @@ pub mod workload;
 
 pub use client::ClientPlan;
 pub use cluster::Cluster;
+pub use membership::Change;
 pub use network::Machine;
 pub use setup::Setup;

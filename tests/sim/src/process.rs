@@ -37,6 +37,8 @@ pub struct Process {
     pub doom: Option<Doom>,
     /// What it last said of its role in each group.
     pub roles: BTreeMap<GroupId, (Role, Term, Option<PeerId>)>,
+    /// What it last said of the members of each group, and whether that was committed.
+    pub members: BTreeMap<GroupId, (Vec<PeerId>, bool)>,
     /// The machines of its plain groups.
     pub machines: BTreeMap<GroupId, PlainMachine>,
     /// Which machines it was told that it reaches.
@@ -79,6 +81,7 @@ impl Process {
             deadline: None,
             doom: None,
             roles: BTreeMap::new(),
+            members: BTreeMap::new(),
             machines: BTreeMap::new(),
             told_connected: vec![false; machines],
             makings: BTreeMap::new(),
@@ -100,6 +103,7 @@ impl Process {
         self.deadline = None;
         self.doom = None;
         self.roles.clear();
+        self.members.clear();
         self.machines.clear();
         self.makings.clear();
         self.told_connected.fill(false);

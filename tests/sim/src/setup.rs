@@ -10,11 +10,15 @@ use crate::disk::DiskConditions;
 use crate::network::{Machine, NetworkConditions};
 use crate::story::Detail;
 
-/// What a simulated cluster begins with: every group has a member on every machine.
+/// What a simulated cluster begins with: every group has a member on every machine, or on the
+/// first few.
 #[derive(Clone, Debug)]
 pub struct Setup {
     /// How many machines there are; 64 at most.
     pub machines: usize,
+    /// How many of the machines, the first ones, are members when the groups begin; the others
+    /// wait to be added.
+    pub founders: usize,
     /// What each group's entries mean.
     pub groups: Vec<GroupKind>,
     /// Every bound of the nodes.
@@ -52,6 +56,7 @@ impl Setup {
     pub fn of(machines: usize, groups: Vec<GroupKind>) -> Self {
         Self {
             machines,
+            founders: machines,
             groups,
             limits: Limits::default(),
             timers: Timers::default(),
@@ -74,7 +79,7 @@ impl Setup {
 
     /// What the node of a machine is told before it starts.
     pub fn config(&self, machine: Machine, seed: u64) -> Config {
-        let members: Vec<_> = (0..self.machines).map(|at| Machine(at).to_string()).collect();
+        let members: Vec<_> = (0..self.founders).map(|at| Machine(at).to_string()).collect();
         let group = |(place, kind): (usize, &GroupKind)| GroupConfig {
             name: self.group_name(place),
             members: members.clone(),

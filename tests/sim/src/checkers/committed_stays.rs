@@ -56,8 +56,7 @@ fn applies(
         let Some((digest, _)) = log.record(index).and_then(ledger::read) else {
             return Err(format!("{machine} applies {index} of {group}, which it does not have"));
         };
-        let (copies, quorum) = (known.copies(index, digest), known.quorum());
-        if copies < quorum {
+        if let Err((copies, quorum)) = known.has_quorum(index, digest) {
             return Err(format!(
                 "{machine} applies {index} of {group}, which is on {copies} disks of {quorum}"
             ));

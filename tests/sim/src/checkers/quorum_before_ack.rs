@@ -16,9 +16,9 @@ impl Checker for QuorumBeforeAck {
         let Seen::Acknowledged { group, message } = seen else { return Ok(()) };
         let Some(known) = scene.ledger.group(*group) else { return Ok(()) };
         let places = known.places_of(message);
-        let copies = places.iter().map(|(index, digest)| known.copies(*index, *digest)).max();
-        let (copies, quorum) = (copies.unwrap_or(0), known.quorum());
-        if copies < quorum {
+        let lacks = places.iter().map(|(index, digest)| known.has_quorum(*index, *digest).err());
+        let lacks = lacks.min().unwrap_or(Some((0, 1)));
+        if let Some((copies, quorum)) = lacks {
             let message = message.escape_ascii();
             return Err(format!(
                 "{machine} acknowledges {message} of {group}, which is on {copies} disks of {quorum}"

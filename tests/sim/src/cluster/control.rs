@@ -208,11 +208,11 @@ impl Cluster {
         self.processes.iter().enumerate().filter_map(leads).max().map(|(_, machine)| machine)
     }
 
-    /// The machines that run and do not lead a group.
+    /// The members of a group that run and do not lead it.
     pub fn followers(&self, group: GroupId) -> Vec<Machine> {
         let leader = self.leader(group);
         let follows = |machine: &Machine| Some(*machine) != leader && self.is_up(*machine);
-        self.machines().into_iter().filter(follows).collect()
+        self.members_of(group).into_iter().filter(follows).collect()
     }
 
     /// Whether a machine's process runs.
@@ -342,7 +342,8 @@ impl Cluster {
         let peer = Some(self.processes[leader.0].peer);
         let status = |machine: Machine| self.processes[machine.0].node.as_ref()?.status(group);
         let Some(term) = status(leader).map(|status| status.term) else { return false };
-        self.machines().into_iter().filter(|machine| self.is_up(*machine)).all(|machine| {
+        let members = self.members_of(group);
+        members.into_iter().filter(|machine| self.is_up(*machine)).all(|machine| {
             status(machine).is_some_and(|status| {
                 let leads = status.role == Some(Role::Leader);
                 (status.leader, status.term, leads) == (peer, term, machine == leader)

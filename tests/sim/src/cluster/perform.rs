@@ -236,11 +236,35 @@ impl Cluster {
             Report::Snapshot { installed: true, .. } => "snapshots installed",
             Report::Snapshot { installed: false, .. } => "snapshots taken",
             Report::StoodAside(_) => "groups that stood aside",
+            Report::Members { members, committed } => {
+                self.count_members(machine, group, members, *committed)
+            }
             _ => "other reports",
         };
         self.coverage.count(what);
         if let (Some(group), Report::Role { role, term, leader }) = (group, report) {
             self.processes[machine.0].roles.insert(group, (role, term, leader));
+        }
+    }
+
+    /// What a report of the members tells beside those before it.
+    fn count_members(
+        &mut self,
+        machine: Machine,
+        group: Option<GroupId>,
+        members: &[jetwake::ids::PeerId],
+        committed: bool,
+    ) -> &'static str {
+        let Some(group) = group else { return "other reports" };
+        let told = self.processes[machine.0].members.insert(group, (members.to_vec(), committed));
+        match told {
+            Some((before, false)) if committed && before == members => {
+                "changes of members committed"
+            }
+            Some((before, false)) if committed && before != members => "changes taken back",
+            Some((before, _)) if before.len() < members.len() => "members added",
+            Some((before, _)) if before.len() > members.len() => "members removed",
+            _ => "members told",
         }
     }
 
@@ -309,6 +333,11 @@ fn tell_report(report: &Report) -> String {
         Report::Snapshot { index, installed: true } => format!("installs a snapshot of {index}"),
         Report::Snapshot { index, .. } => format!("takes a snapshot of {index}"),
         Report::StoodAside(why) => format!("stands aside: {why}"),
+        Report::Members { members, committed } => {
+            let members: Vec<_> = members.iter().map(ToString::to_string).collect();
+            let so = if *committed { "" } else { ", not committed" };
+            format!("members: {}{so}", members.join(" "))
+        }
         other => format!("{other:?}"),
     }
 }

@@ -122,7 +122,7 @@ impl Cluster {
         match self.setup.groups[group.0 as usize] {
             GroupKind::Plain => {
                 let machine = |at: &Machine| self.processes[at.0].machines.get(&group);
-                let machines: Vec<_> = self.machines().iter().map(machine).collect();
+                let machines: Vec<_> = self.members_of(group).iter().map(machine).collect();
                 machines.windows(2).all(|pair| match (pair[0], pair[1]) {
                     (Some(a), Some(b)) => a.applied() == b.applied(),
                     (a, b) => a.is_none() && b.is_none(),
@@ -134,7 +134,7 @@ impl Cluster {
                     let mark = store.mark()?;
                     Some((mark.first, mark.last, store.messages().len()))
                 };
-                let stores: Vec<_> = self.machines().iter().map(store).collect();
+                let stores: Vec<_> = self.members_of(group).iter().map(store).collect();
                 stores.windows(2).all(|pair| pair[0] == pair[1])
             }
         }
@@ -155,7 +155,8 @@ impl Cluster {
     fn check_plain(&self, group: GroupId) -> Result<(), (&'static str, String)> {
         let none = PlainMachine::default();
         let machine = |at: Machine| self.processes[at.0].machines.get(&group).unwrap_or(&none);
-        for at in self.machines() {
+        let members = self.members_of(group);
+        for at in members.iter().copied() {
             let held = machine(at).entries();
             for publication in self.histories[group.0 as usize].committed() {
                 if !held.contains_key(&publication.id) {
@@ -164,8 +165,8 @@ impl Cluster {
                     return Err(("acknowledged entries are kept", what));
                 }
             }
-            if held != machine(Machine(0)).entries() {
-                let what = format!("{at} has applied other entries of {group} than n1");
+            if held != machine(members[0]).entries() {
+                let what = format!("{at} has applied other entries of {group} than {}", members[0]);
                 return Err(("replicas are identical", what));
             }
         }
@@ -174,7 +175,7 @@ impl Cluster {
 
     fn check_stream(&mut self, group: GroupId) -> Result<(), (&'static str, String)> {
         let mut replicas = Vec::new();
-        for machine in self.machines() {
+        for machine in self.members_of(group) {
             let contents = self.read_all(machine, group).map_err(|what| (PROGRESS, what))?;
             let state = self.read_state(machine, group).map_err(|what| (PROGRESS, what))?;
             replicas.push(Replica { machine, contents, state });
