@@ -88,6 +88,10 @@ extern crate alloc;
 extern crate std;
 
 pub mod budget;
+#[cfg(feature = "canaries")]
+pub mod canary;
+#[cfg(not(feature = "canaries"))]
+mod canary;
 pub mod cluster;
 pub mod command;
 pub mod config;

@@ -90,6 +90,10 @@ pub struct Limits {
     pub json_depth: usize,
     /// Deleted sequences that a decoded stream state may name one by one; runs count once.
     pub deleted: u64,
+    /// The defect that is planted, for tests of the tests.
+    #[cfg(feature = "canaries")]
+    #[serde(skip)]
+    pub canary: Option<crate::canary::Canary>,
 }
 
 impl Default for Limits {
@@ -129,6 +133,8 @@ impl Default for Limits {
             json: ByteCount::new(8 * MIB),
             json_depth: 64,
             deleted: 64_000_000,
+            #[cfg(feature = "canaries")]
+            canary: None,
         }
     }
 }

@@ -106,6 +106,10 @@ impl Node {
             unflushed: BTreeSet::new(),
             config,
         };
+        #[cfg(feature = "canaries")]
+        {
+            node.out.canary = node.config.limits.canary;
+        }
         for (place, config) in (0_u32..).zip(node.config.groups.clone()) {
             node.add_group(GroupId(place), &config);
         }
@@ -224,6 +228,13 @@ impl Node {
     pub fn health(&self, group: GroupId, now: Time) -> Option<Health> {
         let group = self.groups.get(group.0 as usize)?;
         Some(group.health(now.max(self.now), &self.config.timers))
+    }
+
+    /// Bytes in flight of all catchups of streams that the node serves: at most
+    /// [`Limits::stream_catchups_in_flight`](crate::limits::Limits::stream_catchups_in_flight), or
+    /// what a single one has.
+    pub const fn catchup_bytes(&self) -> u64 {
+        self.budget.total()
     }
 
     /// Runs a step of one group, and what follows from it.

@@ -23,6 +23,9 @@ pub struct Outbox {
     /// Writes that were not reported yet, and whose they are.
     writing: VecDeque<(WriteId, GroupId)>,
     storing: VecDeque<(StoreId, GroupId)>,
+    /// The defect that is planted, for those who know no limits.
+    #[cfg(feature = "canaries")]
+    pub(crate) canary: Option<crate::canary::Canary>,
 }
 
 impl Outbox {

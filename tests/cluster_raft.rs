@@ -48,7 +48,7 @@ fn a_killed_follower_is_not_missed_and_catches_up_from_the_log() {
     cluster.restart(follower);
     cluster.run_for(seconds(3));
     cluster.settle_soundly();
-    assert!(cluster.coverage().get("phases of catchups") > 0);
+    assert!(cluster.coverage().get("catchups of logs") > 0);
     assert_eq!(cluster.coverage().get("snapshots installed"), 0);
 }
 

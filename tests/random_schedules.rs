@@ -4,8 +4,10 @@
 //! message too); `JETWAKE_SEEDS=1000` plays so many, `JETWAKE_FIRST_SEED=5000` from there on, and
 //! `JETWAKE_SECONDS=600` for so long.
 
+use core::time::Duration;
+
 use jetwake_sim::coverage::Coverage;
-use jetwake_sim::workload::{Options, run};
+use jetwake_sim::workload::{Groups, Options, run};
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
@@ -18,8 +20,8 @@ fn play(test: &str, options: &Options) -> Coverage {
         Some(seed) => (seed, 1),
         None => (number("JETWAKE_FIRST_SEED").unwrap_or(1), number("JETWAKE_SEEDS").unwrap_or(20)),
     };
-    let seconds = number("JETWAKE_SECONDS").unwrap_or(options.seconds);
-    let options = Options { seconds, ..options.clone() };
+    let seconds = number("JETWAKE_SECONDS").unwrap_or(options.time.as_secs());
+    let options = Options { time: Duration::from_secs(seconds), ..options.clone() };
     for seed in first..first + seeds {
         let outcome = run(seed, &options);
         coverage.merge(&outcome.coverage);
@@ -44,9 +46,13 @@ fn assert_covers(coverage: &Coverage, names: &[&str]) {
     }
 }
 
+fn of(groups: Groups) -> Options {
+    Options { time: Duration::from_secs(30), groups, ..Options::default() }
+}
+
 #[test]
 fn plain_groups_keep_every_rule() {
-    let options = Options { plain: true, seconds: 30, ..Options::default() };
+    let options = of(Groups::Plain);
     let coverage = play("plain_groups_keep_every_rule", &options);
     assert_covers(
         &coverage,
@@ -65,7 +71,7 @@ fn plain_groups_keep_every_rule() {
 
 #[test]
 fn streams_keep_every_rule() {
-    let options = Options { seconds: 30, ..Options::default() };
+    let options = of(Groups::Stream);
     let coverage = play("streams_keep_every_rule", &options);
     assert_covers(
         &coverage,
@@ -82,4 +88,10 @@ fn streams_keep_every_rule() {
             "reads",
         ],
     );
+}
+
+#[test]
+fn many_groups_of_both_kinds_keep_every_rule() {
+    let coverage = play("many_groups_of_both_kinds_keep_every_rule", &of(Groups::Mixed));
+    assert_covers(&coverage, &["catchups of logs", "elections won", "publishes acknowledged"]);
 }

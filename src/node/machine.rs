@@ -423,6 +423,8 @@ impl Group {
                         context.out.report(self.id, Report::SnapshotRefused(why));
                     }
                 }
+                #[cfg(feature = "canaries")]
+                Notice::LogGivenUp => self.raft.delete_log(context),
                 Notice::StepDown(why) => {
                     if self.raft.step_down(context, None).is_ok() {
                         let why = format!("gave up leadership: {why}");

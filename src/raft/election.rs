@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::gap::Cancelled;
 use super::{Context, Raft, Refusal, State, check_identity, follower::Follower, send_to};
+use crate::canary::Canary;
 use crate::command::{Command, Destination, Role};
 use crate::event::TermAndVote;
 use crate::ids::{PeerId, Term, WriteId};
@@ -53,7 +54,8 @@ impl Raft {
         self.cancel_catchup(context.out, Cancelled::Campaign);
         // There is no term behind the last: one could vote twice in it.
         let last_term = self.promised.term == Term::MAX;
-        if !self.may_lead || self.observer || !self.may_be_elected() || last_term {
+        let may_lead = self.may_lead || context.limits.planted(Canary::HalfCaughtUpLeads);
+        if !may_lead || self.observer || !self.may_be_elected() || last_term {
             return self.follow(context, None);
         }
         let back = match (&self.state, occasion) {
@@ -127,7 +129,9 @@ impl Raft {
         };
         if let Some(reply) = reply {
             let command = send_to(candidate, reply, None, response.to_bytes());
-            self.held.send_after(self.term_written, command, context.out);
+            let at_once = context.limits.planted(Canary::VoteNotWritten);
+            let write = if at_once { WriteId::ZERO } else { self.term_written };
+            self.held.send_after(write, command, context.out);
         }
         Ok(())
     }

@@ -14,8 +14,11 @@ use super::{
     Context, Raft, Refusal, State, check_identity, election::Occasion, send_to,
     snapshot::is_snapshot,
 };
+use crate::canary::Canary;
 use crate::command::Report;
+use crate::event::TermAndVote;
 use crate::ids::{Index, PeerId};
+use crate::limits::Limits;
 use crate::node::Wake;
 use crate::outbox::Outbox;
 use crate::subject::{self, Subject};
@@ -105,7 +108,9 @@ impl Raft {
             return Ok(());
         }
         let term = entry.leader_term.max(entry.term);
-        if term < self.term && !self.gives_way(context, term) {
+        let voted = self.promised.vote.is_some() && self.leader().is_none();
+        let heard = voted && context.limits.planted(Canary::OldLeaderHeardAfterVote);
+        if term < self.term && !self.gives_way(context, term) && !heard {
             self.reject(context, leader, reply);
             return Ok(());
         }
@@ -154,7 +159,7 @@ impl Raft {
 
     /// Takes in, holds or asks for what is before a live entry.
     fn take_live(&mut self, context: &mut Context<'_>, entry: AppendEntry, record: Bytes) {
-        match self.join(&entry) {
+        match self.join(context.limits, &entry) {
             Join::Joins => {
                 self.cancelled = None;
                 if self.take(context, &entry, record, true) {
@@ -178,7 +183,9 @@ impl Raft {
         }
     }
 
-    fn join(&self, entry: &AppendEntry) -> Join {
+    fn join(&self, limits: &Limits, entry: &AppendEntry) -> Join {
+        let planted = limits.planted(Canary::UnknownTermConflicts);
+        let stays = limits.planted(Canary::LoneEntryStays);
         let before = entry.previous_index;
         if before > self.log.last().index {
             return Join::Gap;
@@ -187,6 +194,8 @@ impl Raft {
             // Nothing stands there; nats-server's leaders may name a term for it all the same.
             Some(_) if before == Index::ZERO => Join::Joins,
             Some(term) if term == entry.previous_term => Join::Joins,
+            Some(_) if stays && before > self.commit => Join::Joins,
+            None if planted => Join::Conflicts,
             None => Join::Covered,
             Some(_) if before < self.commit => Join::Covered,
             Some(_) => Join::Conflicts,
@@ -195,6 +204,11 @@ impl Raft {
 
     /// Removes the record at `index`, of another term than the leader's, and all behind it.
     fn drop_conflict(&mut self, context: &mut Context<'_>, index: Index) -> bool {
+        if context.limits.planted(Canary::UnknownTermConflicts) {
+            self.commit = self.commit.min(self.log.base().index);
+            self.truncate(context, self.log.base().index);
+            return true;
+        }
         if index <= self.commit {
             let why = format!("a leader contradicts record {index}, which is committed here");
             self.stand_aside(context, why);
@@ -205,7 +219,13 @@ impl Raft {
     }
 
     fn truncate(&mut self, context: &mut Context<'_>, last: Index) {
+        let too_far = context.limits.planted(Canary::TruncationTakesCommitted);
+        let last = if too_far { last.previous().max(self.log.base().index) } else { last };
         self.log.truncate(last, self.commit, context.out);
+        if context.limits.planted(Canary::TruncationLowersTerm) {
+            self.term = self.log.last().term;
+            self.promised = TermAndVote { term: self.term, vote: None };
+        }
         self.revert_changes(last);
         if let State::Follower(follower) = &mut self.state {
             follower.matched = follower.matched.min(last);
@@ -224,11 +244,17 @@ impl Raft {
         if !entry.entries.is_empty() {
             through = through.next();
             let known = self.log.term(through);
-            if known.is_some_and(|term| term != entry.term) && through > self.log.base().index {
+            let stays = context.limits.planted(Canary::LoneEntryStays);
+            let differs = known.is_some_and(|term| term != entry.term) && !stays;
+            if differs && through > self.log.base().index {
                 if through <= self.commit {
                     return self.drop_conflict(context, through);
                 }
                 self.truncate(context, entry.previous_index);
+            }
+            let late = !live && context.limits.planted(Canary::LateCatchupTruncates);
+            if late && through < self.log.last().index {
+                self.truncate(context, through.max(self.commit));
             }
             if through > self.log.last().index && !self.append_received(context, entry, record) {
                 return false;
@@ -253,6 +279,9 @@ impl Raft {
         if let State::Follower(follower) = &mut self.state {
             follower.transfer = true;
         }
+        if context.limits.planted(Canary::TransferClearsVote) {
+            self.promised.vote = None;
+        }
         if part.data == self.me.as_bytes()[..] {
             self.campaign(context, Occasion::Asked);
         }
@@ -269,7 +298,7 @@ impl Raft {
             }
             let Some((entry, record)) = catchup.held.pop_front() else { return };
             catchup.held_bytes -= record.len() as u64;
-            match self.join(&entry) {
+            match self.join(context.limits, &entry) {
                 Join::Joins => {
                     if !self.take(context, &entry, record, true) {
                         return;
@@ -299,8 +328,16 @@ impl Raft {
     pub(super) fn end_catchup(&mut self, out: &mut Outbox) {
         if let State::Follower(follower) = &mut self.state
             && let Some(asking) = follower.catchup.take()
+            && !out.planted(Canary::DeposedLeaderFeeds)
         {
             out.unsubscribe(&asking.inbox);
+        }
+    }
+
+    /// What [`Canary::DeposedLeaderFeeds`] does.
+    fn take_from_deposed(&mut self, context: &mut Context<'_>, entry: &AppendEntry, record: Bytes) {
+        if matches!(self.join(context.limits, entry), Join::Joins) && !is_snapshot(entry) {
+            self.take(context, entry, record, false);
         }
     }
 
@@ -342,6 +379,9 @@ impl Raft {
         let last = self.log.last();
         let inbox = subject::raft_catchup(context.random);
         context.out.subscribe(self.group, inbox.clone());
+        if before.is_some() && context.limits.planted(Canary::CatchupEndsSuccessor) {
+            context.out.unsubscribe(&inbox);
+        }
         let mut asking = Asking {
             inbox: inbox.clone(),
             leader,
@@ -389,7 +429,11 @@ impl Raft {
         payload: &Bytes,
     ) -> Result<(), Refusal> {
         let State::Follower(follower) = &mut self.state else { return Ok(()) };
+        let deposed = context.limits.planted(Canary::DeposedLeaderFeeds);
         let Some(catchup) = follower.catchup.as_mut().filter(|c| c.inbox == *subject) else {
+            if deposed && let Ok(entry) = AppendEntry::decode(payload) {
+                self.take_from_deposed(context, &entry, payload.clone());
+            }
             return Ok(());
         };
         let entry = AppendEntry::decode(payload)?;
@@ -407,7 +451,7 @@ impl Raft {
         if is_snapshot(&entry) {
             self.receive_snapshot(context, &entry)?;
         } else {
-            match self.join(&entry) {
+            match self.join(context.limits, &entry) {
                 Join::Joins => {
                     self.take(context, &entry, payload.clone(), false);
                 }
@@ -430,12 +474,16 @@ impl Raft {
         self.tell_catchup_progress(context);
         let receiving = self.receiving_snapshot();
         let State::Follower(follower) = &mut self.state else { return };
-        let index = follower.matched.min(self.log.durable());
+        let early = follower.catchup.is_some() && context.limits.planted(Canary::SuccessInCatchup);
+        follower.owes_ack |= early;
+        let matched = if early { self.log.durable() } else { follower.matched };
+        let index = matched.min(self.log.durable());
         let (true, false, Some(leader)) = (follower.owes_ack, receiving, follower.leader) else {
             return;
         };
         let Some(reply) = follower.reply.clone() else { return };
         let Some(term) = self.log.term(index) else { return };
+        let term = if early { self.term } else { term };
         // The rest of what matched is being written: its ack follows then.
         follower.owes_ack = index < follower.matched;
         if index <= follower.acknowledged && follower.owes_ack {
@@ -459,7 +507,8 @@ impl Raft {
         };
         let durable = self.log.durable();
         let (Some(reply), false) = (catchup.reply.clone(), receiving) else { return };
-        if durable <= catchup.seen {
+        let silent = context.limits.planted(Canary::CatchupNeverAcknowledged);
+        if durable <= catchup.seen || silent {
             return;
         }
         catchup.seen = durable;

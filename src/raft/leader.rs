@@ -20,6 +20,7 @@ use super::{
     membership::{Joining, Leaving},
     quorum::Members,
 };
+use crate::canary::Canary;
 use crate::command::{Command, Destination, Role};
 use crate::ids::{Index, PeerId, Term};
 use crate::node::Wake;
@@ -298,6 +299,9 @@ impl Raft {
         let progress = leader.peers.entry(peer).or_default();
         progress.heard = Some(context.now);
         let (index, last) = (response.index, self.log.last().index);
+        if context.limits.planted(Canary::CatchupRequestCounts) && index <= last {
+            progress.matched = progress.matched.max(index);
+        }
         if let (false, Some(inbox)) = (response.success, reply) {
             self.start_feed(context, peer, index, inbox);
             return Ok(());
@@ -306,7 +310,8 @@ impl Raft {
             return Err(Refusal::NeverSent { index, last });
         }
         progress.known = progress.known.max(index);
-        if response.success && response.term == self.term {
+        let any_term = context.limits.planted(Canary::OldTermCommitted);
+        if response.success && (response.term == self.term || any_term) {
             progress.matched = progress.matched.max(index);
             self.advance_commit(context);
             self.add_if_caught_up(context, peer);
@@ -334,7 +339,7 @@ impl Raft {
     }
 
     /// Commits what a quorum has, if it is of this term.
-    pub(super) fn advance_commit(&mut self, _context: &mut Context<'_>) {
+    pub(super) fn advance_commit(&mut self, context: &mut Context<'_>) {
         let State::Leader(leader) = &self.state else { return };
         let matched = |peer: PeerId| match leader.peers.get(&peer) {
             _ if peer == self.me => self.log.durable(),
@@ -342,7 +347,8 @@ impl Raft {
             None => Index::ZERO,
         };
         let agreed = self.members().agreed(matched);
-        if agreed > self.commit && self.log.term(agreed) == Some(self.term) {
+        let any_term = context.limits.planted(Canary::OldTermCommitted);
+        if agreed > self.commit && (self.log.term(agreed) == Some(self.term) || any_term) {
             self.commit = agreed;
         }
     }
@@ -368,6 +374,9 @@ impl Raft {
         if let Some(heir) = heir {
             let transfer = append_entry_of(&[(EntryKind::LeaderTransfer, heir.as_bytes())]);
             self.send_append(context, transfer);
+        }
+        if context.limits.planted(Canary::TransferClearsVote) {
+            self.promised.vote = None;
         }
         self.follow(context, None);
         Ok(())

@@ -9,6 +9,7 @@ use alloc::collections::VecDeque;
 use bytes::Bytes;
 
 use super::size::{Sizes, size};
+use crate::canary::Canary;
 use crate::command::LogChange;
 use crate::ids::{GroupId, Index, LogSize, Term, WriteId};
 use crate::outbox::Outbox;
@@ -129,7 +130,8 @@ impl Log {
 
     /// Removes every record behind `last`.
     pub(crate) fn truncate(&mut self, last: Index, commit: Index, out: &mut Outbox) {
-        assert!(last >= commit, "a committed record is never removed: {last} < {commit}");
+        let allowed = last >= commit || out.planted(Canary::TruncationTakesCommitted);
+        assert!(allowed, "a committed record is never removed: {last} < {commit}");
         assert!(last >= self.base.index, "what a snapshot covers is never removed");
         if last >= self.last {
             return;
@@ -142,8 +144,10 @@ impl Log {
             self.writing.pop_back();
         }
         self.sizes.truncate(last);
-        self.cache.truncate(last);
-        self.loaded.truncate(last);
+        if !out.planted(Canary::CacheOutlivesTruncation) {
+            self.cache.truncate(last);
+            self.loaded.truncate(last);
+        }
         self.last = last;
         self.durable = self.durable.min(last);
     }

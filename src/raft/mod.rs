@@ -302,6 +302,10 @@ impl Raft {
 
     /// Every log write up to this one is on disk.
     pub fn handle_written(&mut self, context: &mut Context<'_>, through: WriteId) {
+        if matches!(self.state, State::Aside(_)) {
+            // A write that failed may be among them, of which nothing is to be relied on.
+            return;
+        }
         self.log.written(through);
         self.held.written(through, context.out);
         self.snapshot_written(context, through);

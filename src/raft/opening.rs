@@ -9,6 +9,7 @@ use alloc::string::String;
 use bytes::Bytes;
 
 use super::{Context, Position, Raft, State, log::Log, snapshot::Snapshot};
+use crate::canary::Canary;
 use crate::command::Report;
 use crate::event::{Opened, StoreMark, TermAndVote};
 use crate::ids::{Index, LoadId};
@@ -150,7 +151,7 @@ impl Raft {
             if self.log.term(covered.index) == Some(covered.term) {
                 self.log.compact(covered.index, context.out);
                 self.settle_changes(covered.index);
-            } else {
+            } else if !context.limits.planted(Canary::LogWithGapAccepted) {
                 // The log was about to be replaced by this snapshot when the node stopped.
                 self.revert_changes(covered.index);
                 self.log.reset(covered, context.out);

@@ -10,6 +10,7 @@ use alloc::format;
 use bytes::Bytes;
 
 use super::{Context, Position, Raft, Refusal, State, checkpoint::Checkpoint};
+use crate::canary::Canary;
 use crate::command::{CheckpointNews, Command, LogChange, Report, SnapshotRefusal};
 use crate::ids::{CheckpointId, GroupName, Index, WriteId};
 use crate::limits::Limits;
@@ -157,7 +158,13 @@ impl Raft {
         data: Bytes,
         force: bool,
     ) -> Result<(), SnapshotRefusal> {
-        let position = self.may_snapshot_at(index, force)?;
+        let older = context.limits.planted(Canary::OwnSnapshotReplacesNewer);
+        let position = match self.may_snapshot_at(index, force) {
+            Err(SnapshotRefusal::NothingNew { .. } | SnapshotRefusal::UnderWay) if older => {
+                Position { index, term: self.log.base().term }
+            }
+            checked => checked?,
+        };
         self.machine_processed(index, index);
         let peer_state = self.peer_state_at(index).to_bytes();
         self.keep_snapshot(context, Snapshot { position, peer_state, data }, Origin::Machine)
@@ -209,6 +216,9 @@ impl Raft {
             term: position.term,
             file: snapshot.encode(&self.name),
         };
+        if origin != Origin::Leader && context.limits.planted(Canary::CompactedTooSoon) {
+            self.log.compact(position.index, context.out);
+        }
         let mut write = context.out.write(self.group, change);
         if origin == Origin::Leader {
             // Behind the snapshot in the queue: a crash between the two leaves both.
@@ -248,6 +258,13 @@ impl Raft {
             let news = CheckpointNews::Durable { id, index, freed };
             context.out.push(Command::Checkpoint { group: self.group, news });
         }
+    }
+
+    /// What [`Canary::GivesLogUp`] does.
+    #[cfg(feature = "canaries")]
+    pub(crate) fn delete_log(&mut self, context: &mut Context<'_>) {
+        self.log.reset(Position::default(), context.out);
+        (self.snapshot, self.commit, self.applied) = (None, Index::ZERO, Index::ZERO);
     }
 
     /// The machine has to take the newest snapshot on before it applies more.

@@ -45,6 +45,7 @@ use alloc::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
+use crate::canary::Canary;
 use crate::config::ConfigError;
 use crate::context::Context;
 use crate::event::StoredMessage;
@@ -139,6 +140,9 @@ pub enum Notice {
         /// The state.
         data: Bytes,
     },
+    /// What [`Canary::GivesLogUp`] does: the log is deleted.
+    #[cfg(feature = "canaries")]
+    LogGivenUp,
     /// This node must not lead now, and why.
     StepDown(String),
     /// The stream cannot go on, and why: the group has to stand aside.
@@ -293,7 +297,7 @@ impl Stream {
     /// This node leads, and every record of earlier leaders was applied here.
     pub fn leadership_gained(&mut self, context: &mut Context<'_>) {
         self.leadership_lost(context);
-        if !self.is_current() {
+        if !self.is_current() && !context.limits.planted(Canary::HalfCaughtUpLeads) {
             return self.notices.push_back(Notice::StepDown("the stream is not current".into()));
         }
         let staged = self.contents.staged.as_ref().map_or(0, |staged| staged.count());
@@ -306,7 +310,9 @@ impl Stream {
     pub fn leadership_lost(&mut self, context: &mut Context<'_>) {
         if let Some(leadership) = self.leadership.take() {
             leadership.lost(&self.acks, context.out);
-            self.contents.dedupe.drop_in_flight();
+            if !context.limits.planted(Canary::IdsOutliveLeadership) {
+                self.contents.dedupe.drop_in_flight();
+            }
             self.proposals.clear();
         }
     }

@@ -15,6 +15,7 @@ use super::checks::{Checked, Refusal, Staged};
 use super::counter::{Sum, Waiting};
 use super::header;
 use super::leadership::{Flight, Pending, PendingKind};
+use crate::canary::Canary;
 use crate::command::Answer;
 use crate::context::Context;
 use crate::ids::{RequestId, Sequence};
@@ -335,6 +336,12 @@ impl Stream {
     ) {
         if let Some(schedule) = &proposal.schedule {
             self.not_sent(context, schedule);
+        }
+        if context.limits.planted(Canary::RefusedProposalCounts)
+            && matches!(proposal.pending.kind, PendingKind::Message(_))
+            && let Some(own) = &mut self.leadership
+        {
+            own.sequence = own.sequence.next();
         }
         let Some(request) = proposal.pending.request else { return };
         let answer = match proposal.pending.kind {

@@ -13,6 +13,7 @@ mod node;
 mod peer;
 mod publish;
 mod replay;
+mod sim;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -56,6 +57,7 @@ enum Command {
     Peer(peer::PeerArguments),
     Certify(certify::CertifyArguments),
     Replay(replay::ReplayArguments),
+    Sim(sim::SimArguments),
     Decode(jetwake_driver::decode::DecodeArguments),
 }
 
@@ -93,6 +95,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Peer(arguments) => peer::run(arguments),
         Command::Certify(arguments) => certify::run(arguments),
         Command::Replay(arguments) => replay::run(arguments),
+        Command::Sim(arguments) => sim::run(arguments),
         Command::Decode(arguments) => decode::run(&arguments),
     };
     match done {

@@ -17,6 +17,7 @@ use alloc::vec::Vec;
 use bytes::{Bytes, BytesMut};
 use thiserror::Error;
 
+use crate::canary::Canary;
 use crate::command::{Command, Destination, Place, Report, StoreChange};
 use crate::context::Context;
 use crate::ids::{Index, PeerId, Sequence, StoreId, Term};
@@ -283,6 +284,10 @@ impl Stream {
             tries if tries < TRIES => asked + context.timers.catchup_retry,
             _ => {
                 follower.tries = 0;
+                #[cfg(feature = "canaries")]
+                if context.limits.planted(Canary::GivesLogUp) {
+                    return self.notices.push_back(Notice::LogGivenUp);
+                }
                 context.now + context.timers.catchup_silence
             }
         };
@@ -480,7 +485,7 @@ impl Follower {
             Op::Message | Op::CompressedMessage => {
                 let mut unpacked = Vec::new();
                 let message = StreamMessageView::decode(payload, &mut unpacked, context.limits)?;
-                self.check_sequence(contents, message.sequence, message.sequence)?;
+                self.check_sequence(context, contents, message.sequence, message.sequence)?;
                 self.count(1, payload);
                 if message.is_skip() {
                     contents.skip_to(message.sequence);
@@ -495,7 +500,7 @@ impl Follower {
             Op::DeleteRange => {
                 let range = DeleteRange::decode(payload, context.limits)?;
                 let last = range.first.plus(range.count.saturating_sub(1));
-                self.check_sequence(contents, range.first, last)?;
+                self.check_sequence(context, contents, range.first, last)?;
                 self.count(range.count, payload);
                 contents.skip_to(last);
                 Ok(())
@@ -511,15 +516,18 @@ impl Follower {
 
     fn check_sequence(
         &self,
+        context: &Context<'_>,
         contents: &Contents,
         first: Sequence,
         last: Sequence,
     ) -> Result<(), CatchupError> {
         let expected = contents.index.last().next();
-        if first != expected {
+        let past = context.limits.planted(Canary::PastTheRange);
+        let skips = first > expected && context.limits.planted(Canary::SkipOutOfOrder);
+        if first != expected && !skips {
             return Err(CatchupError::Sequence { expected, found: first });
         }
-        if last > self.last {
+        if last > self.last && !past {
             return Err(CatchupError::Beyond { last: self.last, found: last });
         }
         Ok(())
@@ -532,7 +540,7 @@ impl Follower {
         contents: &mut Contents,
     ) -> Result<(), CatchupError> {
         let found = contents.index.last();
-        if found < self.last {
+        if found < self.last && !context.limits.planted(Canary::EarlyEndAccepted) {
             return Err(CatchupError::TooEarly { last: self.last, found });
         }
         self.finish(context, contents);

@@ -17,6 +17,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::peers::CatchupPeers;
 use crate::budget::Charge;
+use crate::canary::Canary;
 use crate::command::{Command, Destination, Report};
 use crate::context::Context;
 use crate::event::StoredMessage;
@@ -155,7 +156,8 @@ impl Server {
     /// More was applied: those who waited for it may go on.
     pub fn applied(&mut self, context: &mut Context<'_>, standing: Standing) -> Verdict {
         let mut verdict = Verdict::Serving;
-        let waits = |serving: &Serving| matches!(serving.phase, Phase::Waiting(min) if min <= standing.applied);
+        let behind = context.limits.planted(Canary::ServesBehindApplies);
+        let waits = |serving: &Serving| matches!(serving.phase, Phase::Waiting(min) if min <= standing.applied || behind && serving.last <= standing.last);
         let ready: VecDeque<Token> = self
             .serving
             .iter()
@@ -295,7 +297,8 @@ impl Server {
         }
         let limits = context.limits;
         let (bytes, mine) = (limits.load, serving.charge.bytes());
-        let share = limits.stream_catchup_bytes.get();
+        let whole = limits.planted(Canary::CatchupTakesWholeBudget);
+        let share = if whole { u64::MAX } else { limits.stream_catchup_bytes.get() };
         let full = mine > 0 && mine.saturating_add(bytes.get()) > share
             || serving.messages >= limits.stream_catchup_messages;
         if full || !context.budget.try_add(self.group, &mut serving.charge, bytes.get()) {
@@ -351,6 +354,7 @@ impl Serving {
     ) -> Result<(), WireError> {
         let bytes: usize = messages.iter().map(|message| message.record.len()).sum();
         let buffer = BytesMut::with_capacity(bytes);
+        let planted = context.limits.planted(Canary::PastTheRange);
         let mut sending = Sending { context, buffer, token, unacked: (0, 0) };
         for (place, message) in messages.iter().enumerate() {
             if message.sequence < self.next || message.sequence > self.last {
@@ -364,7 +368,8 @@ impl Serving {
             self.send_one(&mut sending, payload, 1, last);
         }
         let reached = next.map_or(self.last.next(), |next| next.max(self.next));
-        self.send_deleted(&mut sending, reached.min(self.last.next()))
+        let past = u64::from(next.is_none() && planted);
+        self.send_deleted(&mut sending, reached.min(self.last.next()).plus(past))
     }
 
     /// Tells that all up to `until`, exclusive, is deleted.

@@ -86,7 +86,7 @@ fn perform(index: &mut StreamIndex, model: &mut Model, step: Step) {
             assert_eq!(index.compact(Sequence::new(sequence)), removed as u64);
             model.messages = model.messages.split_off(&sequence);
             if sequence > model.last {
-                model.last = sequence - 1;
+                (model.first, model.last) = (sequence, sequence - 1);
             }
         }
         Step::RemoveMatching { subject, before, keep } => {

@@ -294,6 +294,11 @@ impl Client {
         self.waiting + self.resting
     }
 
+    /// Whether it still has something to publish.
+    pub const fn is_active(&self) -> bool {
+        !self.stopped && self.published < self.plan.messages
+    }
+
     /// Draws of its own: which server it asks, how long its messages travel.
     pub fn dice(&mut self) -> &mut Dice {
         &mut self.dice

@@ -11,12 +11,14 @@ pub struct Clock {
     shows: Time,
     /// Parts per million that it runs too fast, or too slow below zero.
     drift: i32,
+    /// The same, for a while.
+    more: i32,
 }
 
 impl Clock {
     /// A clock that shows a moment at the true time zero, and drifts by parts per million.
     pub const fn new(shows: Time, drift: i32) -> Self {
-        Self { set_at: Time::ZERO, shows, drift }
+        Self { set_at: Time::ZERO, shows, drift, more: 0 }
     }
 
     /// What it shows at a true time.
@@ -34,17 +36,18 @@ impl Clock {
 
     /// Jumps ahead at a true time.
     pub fn jump(&mut self, at: Time, by: Duration) {
-        *self = Self { set_at: at, shows: self.shows(at) + by, drift: self.drift };
+        *self = Self { set_at: at, shows: self.shows(at) + by, ..*self };
     }
 
-    /// Drifts otherwise from a true time on.
-    pub fn set_drift(&mut self, at: Time, drift: i32) {
-        *self = Self { set_at: at, shows: self.shows(at), drift };
+    /// From a true time on, drifts by so much more than it does by itself; at minus a million it
+    /// stands still.
+    pub fn drift_more(&mut self, at: Time, more: i32) {
+        *self = Self { set_at: at, shows: self.shows(at), more, ..*self };
     }
 
     fn rate(&self) -> u128 {
-        // A drift is far from minus a million: a clock that stands still is a pause.
-        (MILLION as i128 + i128::from(self.drift)).max(1) as u128
+        // A clock that stands still creeps, so that each moment has a time.
+        (MILLION as i128 + i128::from(self.drift) + i128::from(self.more)).max(1) as u128
     }
 }
 

@@ -3,6 +3,9 @@
 //! A run draws first which kinds of fault it knows and how often each comes: runs that differ in
 //! their weather find more than runs that all have a little of everything.
 
+use core::fmt;
+use core::str::FromStr;
+
 use jetwake::ids::GroupId;
 use jetwake::time::Duration;
 
@@ -19,12 +22,17 @@ pub enum Fault {
     Crash,
     /// A process dies between two commands, and comes back.
     CrashAtCommand,
+    /// A process dies when it next truncates, resets or compacts a log, or writes a snapshot, and
+    /// comes back.
+    CrashAtChange,
     /// Whoever leads dies, and comes back.
     CrashLeader,
     /// All processes die at once, and come back.
     CrashAll,
     /// A process gets nothing done for a while.
     Pause,
+    /// All processes but one get nothing done for a while.
+    PauseAllButOne,
     /// Nothing gets from one machine to another.
     CutOneWay,
     /// A machine reaches nobody, and nobody reaches it.
@@ -33,8 +41,14 @@ pub enum Fault {
     Partition,
     /// A link holds everything back, and then lets it all through at once.
     Clog,
+    /// A link is slow and narrow for a while.
+    SlowLink,
     /// Messages are dropped, doubled, delayed and overtaken.
     Weather,
+    /// Old messages arrive once more, over restarts of who sent them and of who gets them.
+    Replay,
+    /// What a machine acknowledges of the catchups of its streams is lost.
+    NoAcks,
     /// A disk takes its time.
     SlowDisk,
     /// A log write fails; the process is started again later.
@@ -49,20 +63,29 @@ pub enum Fault {
     Snapshot,
     /// A clock jumps ahead.
     ClockJump,
+    /// A clock runs up to a fifth too fast or too slow.
+    ClockDrift,
+    /// A clock stands still, and its machine works on.
+    ClockStall,
 }
 
 /// Every kind of fault.
-pub const ALL: [Fault; 17] = [
+pub const ALL: &[Fault] = &[
     Fault::Crash,
     Fault::CrashAtCommand,
+    Fault::CrashAtChange,
     Fault::CrashLeader,
     Fault::CrashAll,
     Fault::Pause,
+    Fault::PauseAllButOne,
     Fault::CutOneWay,
     Fault::Isolate,
     Fault::Partition,
     Fault::Clog,
+    Fault::SlowLink,
     Fault::Weather,
+    Fault::Replay,
+    Fault::NoAcks,
     Fault::SlowDisk,
     Fault::FailWrite,
     Fault::FullDisk,
@@ -70,7 +93,63 @@ pub const ALL: [Fault; 17] = [
     Fault::Transfer,
     Fault::Snapshot,
     Fault::ClockJump,
+    Fault::ClockDrift,
+    Fault::ClockStall,
 ];
+
+impl Fault {
+    /// Its name on a command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Crash => "crash",
+            Self::CrashAtCommand => "crash-at-command",
+            Self::CrashAtChange => "crash-at-change",
+            Self::CrashLeader => "crash-leader",
+            Self::CrashAll => "crash-all",
+            Self::Pause => "pause",
+            Self::PauseAllButOne => "pause-all-but-one",
+            Self::CutOneWay => "cut-one-way",
+            Self::Isolate => "isolate",
+            Self::Partition => "partition",
+            Self::Clog => "clog",
+            Self::SlowLink => "slow-link",
+            Self::Weather => "weather",
+            Self::Replay => "replay",
+            Self::NoAcks => "no-acks",
+            Self::SlowDisk => "slow-disk",
+            Self::FailWrite => "fail-write",
+            Self::FullDisk => "full-disk",
+            Self::ReadFailures => "read-failures",
+            Self::Transfer => "transfer",
+            Self::Snapshot => "snapshot",
+            Self::ClockJump => "clock-jump",
+            Self::ClockDrift => "clock-drift",
+            Self::ClockStall => "clock-stall",
+        }
+    }
+}
+
+/// A name that is no kind of fault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownFault(String);
+
+impl fmt::Display for UnknownFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = ALL.iter().map(|fault| fault.name()).collect();
+        write!(f, "found {:?}, expected all, or some of {}", self.0, names.join(", "))
+    }
+}
+
+impl std::error::Error for UnknownFault {}
+
+impl FromStr for Fault {
+    type Err = UnknownFault;
+
+    fn from_str(name: &str) -> Result<Self, UnknownFault> {
+        let named = |fault: &&Self| fault.name() == name;
+        ALL.iter().find(named).copied().ok_or_else(|| UnknownFault(name.into()))
+    }
+}
 
 /// The end of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,27 +165,56 @@ pub enum Relief {
     Space(Machine),
     /// The weather is fine.
     Weather,
+    /// A clock runs as it did before.
+    Clock(Machine),
+    /// What a machine acknowledges is no longer lost.
+    Acks(Machine),
 }
 
-/// Which faults come, how often, and how long each lasts.
+/// One fault of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Strike {
+    /// Its place among all faults of the run, from 1 on.
+    pub number: usize,
+    /// When it happens, counted from the beginning.
+    pub at: Duration,
+    /// What happens.
+    pub fault: Fault,
+    /// How long it lasts, if it has an end.
+    pub lasts: Duration,
+    /// Where its own draws come from: they stay the same if others are left out.
+    seed: u64,
+}
+
+impl Strike {
+    /// It happens to a cluster.
+    pub fn strike(&self, cluster: &mut Cluster) {
+        cluster.suffer(self.fault, self.lasts, &mut Dice::new(self.seed));
+    }
+}
+
+/// Which faults come, how often, and how long each lasts. It knows no end: a shorter run suffers
+/// the first of the same faults.
 #[derive(Clone, Debug)]
 pub struct FaultPlan {
     weights: Vec<(Fault, u64)>,
     between: core::ops::Range<Duration>,
     lasts: core::ops::Range<Duration>,
     dice: Dice,
+    number: usize,
+    at: Duration,
 }
 
 impl FaultPlan {
     /// Draws a plan from these kinds of fault; the timers say what is short and what is long.
     pub fn drawn(kinds: &[Fault], setup: &Setup, dice: &mut Dice) -> Self {
-        let mut weights: Vec<_> = kinds.iter().map(|kind| (*kind, dice.below(10))).collect();
+        let mut weights: Vec<_> = kinds.iter().map(|kind| (*kind, 1 + dice.below(10))).collect();
         // About half of the kinds stay away from each run.
-        weights.retain(|_| dice.chance(500_000));
+        weights.retain(|_| kinds.len() == 1 || dice.chance(500_000));
         // Snapshots and transfers are part of any life.
-        for always in [Fault::Snapshot, Fault::Transfer] {
+        for (always, weight) in [(Fault::Snapshot, 3), (Fault::Transfer, 1)] {
             if kinds.contains(&always) {
-                weights.push((always, 1));
+                weights.push((always, weight));
             }
         }
         let election = setup.timers.election_max;
@@ -116,33 +224,37 @@ impl FaultPlan {
             between: election / 20..election * 2 / busy,
             lasts: election / 10..election * 2,
             dice: dice.fork(),
+            number: 0,
+            at: Duration::ZERO,
         }
     }
 
-    /// How long it is quiet until the next fault.
-    pub fn quiet(&mut self) -> Duration {
-        self.dice.duration(&self.between.clone())
-    }
-
-    /// The next fault happens to a cluster.
-    pub fn strike(&mut self, cluster: &mut Cluster) {
+    /// The next fault; none if no kind comes.
+    pub fn next_strike(&mut self) -> Option<Strike> {
+        self.at += self.dice.duration(&self.between);
         let total = self.weights.iter().map(|(_, weight)| weight).sum();
         let mut drawn = self.dice.below(total);
+        let lasts = self.dice.duration(&self.lasts);
+        let seed = self.dice.bits();
+        self.number += 1;
         for (fault, weight) in &self.weights {
             if drawn < *weight {
-                let fault = *fault;
-                let lasts = self.dice.duration(&self.lasts.clone());
-                return cluster.suffer(fault, lasts, &mut self.dice);
+                let (number, at, fault) = (self.number, self.at, *fault);
+                return Some(Strike { number, at, fault, lasts, seed });
             }
             drawn -= weight;
         }
+        None
     }
 }
 
 impl Cluster {
-    /// A fault happens, to a machine that the dice choose; what has an end ends after a while.
+    /// A fault happens, to a machine and a group that its dice choose; what has an end ends after a
+    /// while.
     pub fn suffer(&mut self, fault: Fault, lasts: Duration, dice: &mut Dice) {
+        self.count_fault(fault);
         let machines = self.machines();
+        let group = GroupId(dice.place(self.setup().groups.len()) as u32);
         let victim = Machine(dice.place(machines.len()));
         let other =
             Machine((victim.0 + 1 + dice.place(machines.len().max(2) - 1)) % machines.len());
@@ -152,8 +264,9 @@ impl Cluster {
                 let commands = dice.below(40) as u32;
                 self.crash_after(victim, Doom { commands, downtime: Some(lasts) });
             }
+            Fault::CrashAtChange => self.crash_at_change(victim, lasts),
             Fault::CrashLeader => {
-                let leader = self.leader(GroupId(0)).unwrap_or(victim);
+                let leader = self.leader(group).unwrap_or(victim);
                 self.crash_for(leader, lasts);
             }
             Fault::CrashAll => {
@@ -162,9 +275,11 @@ impl Cluster {
                     self.crash_for(machine, downtime);
                 }
             }
-            Fault::Pause => {
-                self.pause(victim);
-                self.relieve_after(lasts, Relief::Resume(victim));
+            Fault::Pause => self.pause_for(victim, lasts),
+            Fault::PauseAllButOne => {
+                for machine in machines.into_iter().filter(|machine| *machine != victim) {
+                    self.pause_for(machine, lasts);
+                }
             }
             Fault::CutOneWay if victim != other => {
                 self.cut(victim, other);
@@ -181,20 +296,40 @@ impl Cluster {
                 self.relieve_after(lasts, Relief::Links);
             }
             Fault::Clog if victim != other => self.clog(victim, other, lasts),
+            Fault::SlowLink if victim != other => {
+                let delay = Duration::from_millis(1 << dice.below(10));
+                self.slow_link(victim, other, delay, 1_000 << dice.below(10));
+                self.relieve_after(lasts, Relief::Links);
+            }
             Fault::Weather => self.bad_weather(lasts, dice),
+            Fault::Replay => self.replay_old_messages(1 + dice.place(200), lasts, dice),
+            Fault::NoAcks => {
+                self.lose_acks(victim);
+                self.relieve_after(lasts, Relief::Acks(victim));
+            }
             Fault::Transfer => {
                 let to = dice.chance(500_000).then_some(victim);
-                self.step_down(GroupId(0), to);
+                self.step_down(group, to);
             }
-            Fault::Snapshot if self.is_plain(GroupId(0)) && dice.chance(500_000) => {
-                self.begin_checkpoint(victim, GroupId(0), dice.chance(500_000));
+            Fault::Snapshot if self.is_plain(group) && dice.chance(500_000) => {
+                self.begin_checkpoint(victim, group, dice.chance(500_000));
             }
-            Fault::Snapshot => self.snapshot(victim, GroupId(0)),
+            Fault::Snapshot => self.snapshot(victim, group),
             Fault::ClockJump => self.jump_clock(victim, lasts),
+            Fault::ClockDrift => {
+                let drift = dice.below(400_001) as i32 - 200_000;
+                self.drift_clock(victim, drift);
+                self.relieve_after(lasts, Relief::Clock(victim));
+            }
+            Fault::ClockStall => {
+                self.drift_clock(victim, -1_000_000);
+                self.relieve_after(lasts, Relief::Clock(victim));
+            }
             Fault::SlowDisk | Fault::FailWrite | Fault::FullDisk | Fault::ReadFailures => {
                 self.disk_fault(fault, victim, lasts, dice);
             }
-            Fault::CutOneWay | Fault::Clog => {}
+            // A single machine has no links.
+            Fault::CutOneWay | Fault::Clog | Fault::SlowLink => {}
         }
     }
 
@@ -205,8 +340,13 @@ impl Cluster {
         }
     }
 
+    fn pause_for(&mut self, machine: Machine, lasts: Duration) {
+        self.pause(machine);
+        self.relieve_after(lasts, Relief::Resume(machine));
+    }
+
     fn bad_weather(&mut self, lasts: Duration, dice: &mut Dice) {
-        self.note("bad weather");
+        self.note(None, "bad weather");
         let worst = dice.below(4) as u32 * 100_000;
         let usual = Duration::from_millis(1 << dice.below(8));
         let conditions = &mut self.network_mut().conditions;
@@ -231,12 +371,13 @@ impl Cluster {
             Fault::FailWrite => disk.fail_next_write = true,
             _ => disk.full = true,
         }
-        self.note(match fault {
+        let what = match fault {
             Fault::SlowDisk => "slow disks",
             Fault::ReadFailures => "disks that do not always read",
             Fault::FailWrite => "writes that fail",
             _ => "full disks",
-        });
+        };
+        self.note(Some(victim), what);
         let restarts = matches!(fault, Fault::FailWrite | Fault::FullDisk);
         let relief = if restarts { Relief::Space(victim) } else { Relief::Disk(victim) };
         self.relieve_after(lasts, relief);
@@ -271,6 +412,8 @@ impl Cluster {
                 let fine = NetworkConditions { names_senders, ..NetworkConditions::default() };
                 self.network_mut().conditions = fine;
             }
+            Relief::Clock(machine) => self.drift_clock(machine, 0),
+            Relief::Acks(machine) => self.network_mut().hear_acks_of(machine),
         }
     }
 }

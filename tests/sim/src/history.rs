@@ -43,11 +43,14 @@ pub struct History {
     purges: Vec<Purge>,
     /// Messages that a plain group said are committed, by number.
     committed: BTreeSet<usize>,
+    /// How often a client was told that a message is stored.
+    acknowledgements: u64,
 }
 
 impl History {
     /// A plain group committed a message; whether this is the first time that it says so.
     pub fn commit(&mut self, number: usize) -> bool {
+        self.acknowledgements += 1;
         self.committed.insert(number)
     }
 
@@ -80,6 +83,7 @@ impl History {
     /// # Errors
     /// That this contradicts what was told before.
     pub fn acknowledge(&mut self, number: usize, sequence: Sequence) -> Result<bool, String> {
+        self.acknowledgements += 1;
         let name = |number: usize| {
             let id = self.publications.get(number).map_or(&b"?"[..], |message| &message.id[..]);
             id.escape_ascii().to_string()
@@ -120,6 +124,16 @@ impl History {
         self.acknowledged.get(&number).is_none_or(|known| {
             known.contains(&sequence) || known.iter().all(|known| self.is_gone(number, *known))
         })
+    }
+
+    /// How often a client was told that a message is stored.
+    pub const fn acknowledgements(&self) -> u64 {
+        self.acknowledgements
+    }
+
+    /// Every acknowledged message that nobody asked to remove.
+    pub fn kept(&self) -> impl Iterator<Item = (usize, Sequence)> {
+        self.acknowledged().filter(|(number, sequence)| !self.is_gone(*number, *sequence))
     }
 
     /// How many messages are acknowledged.

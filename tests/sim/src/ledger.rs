@@ -1,6 +1,8 @@
 //! Who has which record on disk, and what is committed: the view from above that no node has.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 
 use bytes::Bytes;
 use jetwake::command::LogChange;
@@ -49,8 +51,50 @@ pub struct Record {
     voters: Voters,
 }
 
+/// How many records are remembered that were read.
+const READS: usize = 4_096;
+
+thread_local! {
+    /// Machines share the bytes of a record, and every checker reads them: what was read is kept by
+    /// the place of the bytes in memory, which stays theirs as long as they are kept here.
+    static KNOWN: RefCell<Reads> = const { RefCell::new(Reads::new()) };
+}
+
+/// Records that were read.
+struct Reads {
+    by_place: BTreeMap<(usize, usize), (Bytes, u64, Rc<AppendEntry>)>,
+    order: VecDeque<(usize, usize)>,
+}
+
+impl Reads {
+    const fn new() -> Self {
+        Self { by_place: BTreeMap::new(), order: VecDeque::new() }
+    }
+
+    fn read(&mut self, record: &Bytes) -> Option<(u64, Rc<AppendEntry>)> {
+        let place = (record.as_ptr() as usize, record.len());
+        if let Some((_, digest, entry)) = self.by_place.get(&place) {
+            return Some((*digest, entry.clone()));
+        }
+        let (digest, entry) = read_anew(record)?;
+        let entry = Rc::new(entry);
+        if self.order.len() >= READS
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.by_place.remove(&oldest);
+        }
+        self.order.push_back(place);
+        self.by_place.insert(place, (record.clone(), digest, entry.clone()));
+        Some((digest, entry))
+    }
+}
+
 /// Reads a record, and digests what must be the same on all machines that have it.
-pub fn read(record: &Bytes) -> Option<(u64, AppendEntry)> {
+pub fn read(record: &Bytes) -> Option<(u64, Rc<AppendEntry>)> {
+    KNOWN.with_borrow_mut(|known| known.read(record))
+}
+
+fn read_anew(record: &Bytes) -> Option<(u64, AppendEntry)> {
     let entry = records::append_entry(record)?;
     let mut parts: Vec<&[u8]> = Vec::with_capacity(2 * entry.entries.len() + 1);
     // Term, previous term and previous index, as they stand in the bytes; who led, and what was

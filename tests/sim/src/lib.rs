@@ -20,6 +20,8 @@
 #![forbid(unsafe_code)]
 
 pub mod agenda;
+#[cfg(feature = "canaries")]
+pub mod canaries;
 pub mod checkers;
 pub mod client;
 pub mod clock;
@@ -36,8 +38,10 @@ pub mod membership;
 pub mod network;
 pub mod plain;
 pub mod process;
+pub mod record;
 pub mod records;
 pub mod setup;
+pub mod shrink;
 pub mod store;
 pub mod story;
 pub mod trace;

@@ -103,7 +103,7 @@ impl Cluster {
                 ("removals asked for", Request::RemovePeer { peer: self.process(machine).peer })
             }
         };
-        self.note(what);
+        self.note(Some(leader), what);
         Some(self.ask(leader, group, request))
     }
 

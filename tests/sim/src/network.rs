@@ -5,13 +5,24 @@
 
 use core::fmt;
 use core::ops::Range;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use jetwake::subject::Subject;
 use jetwake::time::{Duration, Time};
 
 use crate::dice::{Dice, PerMillion};
+
+/// How the subjects of acknowledgements of streams' catchups begin.
+const CATCHUP_ACKS: &[u8] = b"$JSC.ACK.";
+/// How the subjects of questions for votes begin.
+const QUESTIONS: &[u8] = b"$NRG.V.";
+/// How many of them are kept; the oldest goes first.
+const OLD_QUESTIONS: usize = 30;
+/// How likely a message is kept for when it comes once more.
+const REMEMBERED: PerMillion = 50_000;
+/// How many are kept; a new one takes the place of any of them.
+const OLD_MESSAGES: usize = 500;
 
 /// A machine, counted from zero; it prints as its server's name, counted from one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -90,6 +101,13 @@ pub struct Network {
     pub conditions: NetworkConditions,
     /// How the subjects begin whose messages are all lost.
     pub muted: Vec<Bytes>,
+    /// Whose acknowledgements of streams' catchups are all lost.
+    without_acks: BTreeSet<Machine>,
+    /// Some of the messages that were sent, for when they come once more.
+    old: Vec<Envelope>,
+    /// The last questions for votes, which are few.
+    old_questions: VecDeque<Envelope>,
+    old_dice: Dice,
     dice: Dice,
     machines: usize,
     links: Vec<Link>,
@@ -98,17 +116,22 @@ pub struct Network {
 #[derive(Clone, Debug, Default)]
 struct Link {
     cut: bool,
+    /// Slow and narrow: how much longer a message takes, and bytes a second.
+    slow: Option<(Duration, u64)>,
     clogged_until: Time,
     last_arrival: Time,
 }
 
 impl Network {
     /// Whole links between this many machines.
-    pub fn new(machines: usize, conditions: NetworkConditions, dice: Dice) -> Self {
-        let muted = Vec::new();
+    pub fn new(machines: usize, conditions: NetworkConditions, mut dice: Dice) -> Self {
         Self {
             conditions,
-            muted,
+            muted: Vec::new(),
+            without_acks: BTreeSet::new(),
+            old: Vec::new(),
+            old_questions: VecDeque::new(),
+            old_dice: dice.fork(),
             dice,
             machines,
             links: vec![Link::default(); machines * machines],
@@ -144,9 +167,53 @@ impl Network {
         self.link(from, to).clogged_until = until;
     }
 
-    /// Whether messages to a subject are all lost.
-    pub fn mutes(&self, subject: &Subject) -> bool {
-        self.muted.iter().any(|prefix| subject.as_bytes().starts_with(prefix))
+    /// Makes a link slow and narrow: a message takes so much longer, and waits for those before it.
+    pub fn slow(&mut self, from: Machine, to: Machine, delay: Duration, bytes_per_second: u64) {
+        self.link(from, to).slow = Some((delay, bytes_per_second));
+    }
+
+    /// Whether messages of a machine to a subject are all lost.
+    pub fn mutes(&self, from: Machine, subject: &Subject) -> bool {
+        let bytes = subject.as_bytes();
+        self.muted.iter().any(|prefix| bytes.starts_with(prefix))
+            || self.without_acks.contains(&from) && bytes.starts_with(CATCHUP_ACKS)
+    }
+
+    /// Loses every acknowledgement of a stream's catchup that a machine sends.
+    pub fn lose_acks_of(&mut self, machine: Machine) {
+        self.without_acks.insert(machine);
+    }
+
+    /// The acknowledgements of a machine travel again.
+    pub fn hear_acks_of(&mut self, machine: Machine) {
+        self.without_acks.remove(&machine);
+    }
+
+    /// Keeps a message, now and then, for when it comes once more.
+    pub fn remember(&mut self, envelope: &Envelope) {
+        if envelope.subject.as_bytes().starts_with(QUESTIONS) {
+            if self.old_questions.len() == OLD_QUESTIONS {
+                self.old_questions.pop_front();
+            }
+            self.old_questions.push_back(envelope.clone());
+        }
+        if !self.old_dice.chance(REMEMBERED) {
+            return;
+        }
+        if self.old.len() < OLD_MESSAGES {
+            self.old.push(envelope.clone());
+        } else {
+            let place = self.old_dice.place(OLD_MESSAGES);
+            self.old[place] = envelope.clone();
+        }
+    }
+
+    /// One of the messages that were sent, from any time; every fourth a question for votes.
+    pub fn old_message(&self, dice: &mut Dice) -> Option<&Envelope> {
+        if dice.chance(250_000) {
+            return self.old_questions.get(dice.place(self.old_questions.len()));
+        }
+        dice.pick(&self.old)
     }
 
     /// Sends a message of so many bytes over a link.
@@ -168,6 +235,15 @@ impl Network {
     fn arrival(&mut self, now: Time, from: Machine, to: Machine, bytes: usize) -> Time {
         let conditions = &self.conditions;
         let mut travels = self.dice.duration(&conditions.delay);
+        let slow = self.links[from.0 * self.machines + to.0].slow;
+        if let Some((delay, bytes_per_second)) = slow {
+            let nanos = bytes as u64 * 1_000_000_000 / bytes_per_second.max(1);
+            let link = self.link(from, to);
+            // One after the other: what waits makes the next wait longer.
+            link.last_arrival = link.last_arrival.max(now + travels + delay);
+            link.last_arrival = link.last_arrival + Duration::from_nanos(nanos);
+            return link.last_arrival;
+        }
         if let Some(nanos) = (bytes as u64 * 1_000_000_000).checked_div(conditions.bytes_per_second)
         {
             travels += Duration::from_nanos(nanos);

@@ -35,12 +35,17 @@ pub struct Process {
     pub deadline: Option<Deadline>,
     /// The crash that awaits it, if one does.
     pub doom: Option<Doom>,
+    /// How long it is down after the crash that awaits it when it next asks for a truncation, a
+    /// reset, a compaction or a snapshot of a log.
+    pub dies_at_change: Option<Duration>,
     /// What it last said of its role in each group.
     pub roles: BTreeMap<GroupId, (Role, Term, Option<PeerId>)>,
     /// What it last said of the members of each group, and whether that was committed.
     pub members: BTreeMap<GroupId, (Vec<PeerId>, bool)>,
     /// The machines of its plain groups.
     pub machines: BTreeMap<GroupId, PlainMachine>,
+    /// How many events it was handed.
+    pub events: u64,
     /// Which machines it was told that it reaches.
     pub told_connected: Vec<bool>,
     /// The checkpoints that the machines of its plain groups make.
@@ -80,9 +85,11 @@ impl Process {
             subscriptions: Subscriptions::default(),
             deadline: None,
             doom: None,
+            dies_at_change: None,
             roles: BTreeMap::new(),
             members: BTreeMap::new(),
             machines: BTreeMap::new(),
+            events: 0,
             told_connected: vec![false; machines],
             makings: BTreeMap::new(),
             spins: 0,
@@ -102,6 +109,7 @@ impl Process {
         self.subscriptions = Subscriptions::default();
         self.deadline = None;
         self.doom = None;
+        self.dies_at_change = None;
         self.roles.clear();
         self.members.clear();
         self.machines.clear();

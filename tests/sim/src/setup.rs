@@ -39,6 +39,8 @@ pub struct Setup {
     pub applying: Duration,
     /// How much of the story is told.
     pub detail: Detail,
+    /// Whether a digest of every event and command is kept: to compare two runs.
+    pub digest: bool,
 }
 
 impl Setup {
@@ -67,6 +69,7 @@ impl Setup {
             slack: Duration::from_millis(1),
             applying: Duration::from_millis(1),
             detail: Detail::from_environment(Detail::Events),
+            digest: false,
         }
     }
 

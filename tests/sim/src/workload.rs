@@ -2,7 +2,8 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use jetwake::ids::ByteCount;
+use jetwake::config::GroupKind;
+use jetwake::ids::{ByteCount, GroupId};
 use jetwake::limits::{Limits, Timers};
 use jetwake::time::{Duration, Time};
 
@@ -12,25 +13,53 @@ use crate::cluster::Cluster;
 use crate::coverage::Coverage;
 use crate::dice::Dice;
 use crate::faults::{self, Fault, FaultPlan};
-use crate::setup::Setup;
+use crate::record::Record;
+use crate::setup::{Setup, stream};
 use crate::story::Detail;
 
 /// What a run is made of.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// How many machines; zero to let the seed choose among 3 and 5.
+    /// How many machines; zero to let the seed choose among 1 to 5.
     pub machines: usize,
-    /// How long the faults last, in simulated seconds.
-    pub seconds: u64,
+    /// How long the faults last.
+    pub time: Duration,
     /// Which kinds of fault may come.
     pub faults: Vec<Fault>,
-    /// Whether the group is a plain one, and not a stream.
-    pub plain: bool,
+    /// Which of the faults happen, by their numbers; all if none.
+    pub strikes: Option<Vec<usize>>,
+    /// Which groups there are.
+    pub groups: Groups,
+    /// Whether a digest of every event and command is kept, which takes a third of the time.
+    pub digest: bool,
+    /// The defect that is planted.
+    #[cfg(feature = "canaries")]
+    pub canary: Option<jetwake::canary::Canary>,
+}
+
+/// Which groups a run has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Groups {
+    /// One plain group.
+    Plain,
+    /// One stream.
+    Stream,
+    /// One to four, plain ones and streams, as the seed draws them.
+    Mixed,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { machines: 0, seconds: 60, faults: faults::ALL.to_vec(), plain: false }
+        Self {
+            machines: 0,
+            time: Duration::from_secs(60),
+            faults: faults::ALL.to_vec(),
+            strikes: None,
+            groups: Groups::Mixed,
+            digest: false,
+            #[cfg(feature = "canaries")]
+            canary: None,
+        }
     }
 }
 
@@ -47,8 +76,14 @@ pub struct Outcome {
     pub violations: Vec<Violation>,
     /// What happened how often.
     pub coverage: Coverage,
-    /// The digest of every event and command.
+    /// The digest of every event and command, if it was kept.
     pub trace: u64,
+    /// How many machines there were.
+    pub machines: usize,
+    /// The faults that struck, by their numbers.
+    pub strikes: Vec<usize>,
+    /// What happened, if it was told.
+    pub record: Record,
     /// How it went, if something was broken.
     pub story: String,
 }
@@ -66,15 +101,14 @@ pub fn run(seed: u64, options: &Options) -> Outcome {
 pub fn attempt(seed: u64, options: &Options, detail: Detail) -> Outcome {
     let mut dice = Dice::new(seed);
     let mut setup = draw_setup(options, &mut dice);
-    setup.detail = detail;
+    (setup.detail, setup.digest) = (detail, options.digest);
     let mut plan = FaultPlan::drawn(&options.faults, &setup, &mut dice);
+    let machines = setup.machines;
     let mut cluster = Cluster::new(dice.bits(), setup);
-    for _ in 0..=dice.below(2) {
-        let client = draw_client(&mut dice);
-        cluster.add_client(client);
-    }
-    let seconds = options.seconds;
-    let died = catch_unwind(AssertUnwindSafe(|| play(&mut cluster, &mut plan, seconds))).err();
+    add_clients(&mut cluster, &mut dice);
+    let mut strikes = Vec::new();
+    let played = AssertUnwindSafe(|| play(&mut cluster, &mut plan, options, &mut strikes));
+    let died = catch_unwind(played).err();
     let mut violations = cluster.violations().to_vec();
     if let Some(panic) = died {
         let at = cluster.now();
@@ -86,20 +120,26 @@ pub fn attempt(seed: u64, options: &Options, detail: Detail) -> Outcome {
         simulated: cluster.now().since(Time::ZERO),
         coverage: cluster.coverage().clone(),
         trace: cluster.trace_digest(),
+        machines,
+        strikes,
         story: if violations.is_empty() { String::new() } else { cluster.to_string() },
+        record: cluster.record().clone(),
         violations,
     }
 }
 
-fn play(cluster: &mut Cluster, plan: &mut FaultPlan, seconds: u64) {
-    let end = cluster.after(Duration::from_secs(seconds));
-    while cluster.now() < end && cluster.violations().is_empty() {
-        let next = cluster.after(plan.quiet()).min(end);
-        if cluster.advance(next) {
-            plan.strike(cluster);
+fn play(cluster: &mut Cluster, plan: &mut FaultPlan, options: &Options, strikes: &mut Vec<usize>) {
+    while let Some(strike) = plan.next_strike().filter(|strike| strike.at < options.time) {
+        if !cluster.advance(Time::ZERO + strike.at) {
+            return;
+        }
+        let chosen = options.strikes.as_ref();
+        if chosen.is_none_or(|chosen| chosen.contains(&strike.number)) {
+            strikes.push(strike.number);
+            strike.strike(cluster);
         }
     }
-    if cluster.violations().is_empty() {
+    if cluster.advance(Time::ZERO + options.time) {
         cluster.settle();
     }
 }
@@ -110,20 +150,46 @@ fn words(panic: &(dyn std::any::Any + Send)) -> String {
 }
 
 fn draw_setup(options: &Options, dice: &mut Dice) -> Setup {
-    let machines = match options.machines {
-        0 => [3, 3, 5][dice.place(3)],
-        given => given,
+    let drawn = [1, 2, 3, 3, 3, 4, 5][dice.place(7)];
+    let machines = if options.machines == 0 { drawn } else { options.machines };
+    let groups = match options.groups {
+        Groups::Plain => vec![GroupKind::Plain],
+        Groups::Stream => vec![stream("S")],
+        Groups::Mixed => draw_groups(dice),
     };
-    let mut setup = if options.plain { Setup::plain(machines) } else { Setup::stream(machines) };
+    let mut setup = Setup::of(machines, groups);
     if dice.chance(700_000) {
         setup.timers = quick_timers();
     }
     draw_limits(&mut setup.limits, dice);
+    #[cfg(feature = "canaries")]
+    {
+        setup.limits.canary = options.canary;
+    }
     setup.network.names_senders = dice.chance(700_000);
     setup.skew = Duration::from_millis(1 << dice.below(13));
     setup.drift = [0, 100, 10_000][dice.place(3)];
     setup.disk.sync.end = Duration::from_millis(1 << dice.below(6));
     setup
+}
+
+fn draw_groups(dice: &mut Dice) -> Vec<GroupKind> {
+    let count = [1, 1, 2, 4][dice.place(4)];
+    let group = |place| match dice.chance(300_000) {
+        true => GroupKind::Plain,
+        false => stream(&format!("S{place}")),
+    };
+    (0..count).map(group).collect()
+}
+
+/// One or two clients for each group.
+fn add_clients(cluster: &mut Cluster, dice: &mut Dice) {
+    for group in 0..cluster.setup().groups.len() as u32 {
+        for _ in 0..=dice.below(2) {
+            let plan = ClientPlan { group: GroupId(group), ..draw_client(dice) };
+            cluster.add_client(plan);
+        }
+    }
 }
 
 /// Timers a tenth of the default ones: more happens in the same simulated time.
@@ -144,7 +210,7 @@ pub fn quick_timers() -> Timers {
 /// Small limits are reached, and what happens at them is seen.
 fn draw_limits(limits: &mut Limits, dice: &mut Dice) {
     let mut small = |usual: ByteCount, least: u64| {
-        let shift = dice.below(16);
+        let shift = dice.below(20);
         if dice.chance(500_000) { ByteCount::new((usual.get() >> shift).max(least)) } else { usual }
     };
     limits.append_entry_bytes = small(limits.append_entry_bytes, 1_000);
@@ -153,7 +219,13 @@ fn draw_limits(limits: &mut Limits, dice: &mut Dice) {
     limits.follower_held = small(limits.follower_held, 1_000);
     limits.log_catchup_in_flight = small(limits.log_catchup_in_flight, 1_000);
     limits.stream_catchups_in_flight = small(limits.stream_catchups_in_flight, 1_000);
+    limits.stream_catchup_bytes = small(limits.stream_catchup_bytes, 1_000);
+    limits.proposals_waiting = small(limits.proposals_waiting, 100_000);
     limits.store_in_flight = small(limits.store_in_flight, 1_000);
+    // The usual bound is hardly ever reached; with a low one followers need snapshots.
+    if dice.chance(600_000) {
+        limits.log_before_snapshot = ByteCount::new(1_000 << dice.below(10));
+    }
     if dice.chance(500_000) {
         limits.append_entry_entries = 1 << dice.below(8);
         limits.append_entries_in_flight = 1 + dice.place(8);
@@ -164,11 +236,12 @@ fn draw_limits(limits: &mut Limits, dice: &mut Dice) {
 
 fn draw_client(dice: &mut Dice) -> ClientPlan {
     let rate = 1 << dice.below(8);
+    let deletes = [50_000, 50_000, 50_000, 500_000][dice.place(4)];
     ClientPlan {
         interval: Duration::from_secs(1) / rate,
         window: 1 << dice.below(8),
         payload: if dice.chance(100_000) { 1..20_000 } else { 1..300 },
-        deletes: dice.below(50_000) as u32,
+        deletes: dice.below(deletes) as u32,
         purges: dice.below(5_000) as u32,
         reads: dice.below(50_000) as u32,
         repeats: dice.below(50_000) as u32,

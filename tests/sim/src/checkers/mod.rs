@@ -1,5 +1,5 @@
 //! What must always hold, one rule a file. Most look at every command before it is performed; the
-//! last three look at the end, when the faults are over.
+//! others look at the end, when the faults are over.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,6 +8,8 @@ use bytes::Bytes;
 use jetwake::command::{Command, LogChange};
 use jetwake::event::Opened;
 use jetwake::ids::{GroupId, PeerId};
+use jetwake::limits::Limits;
+use jetwake::raft::Status;
 use jetwake::subject::Subject;
 use jetwake::time::Time;
 
@@ -17,8 +19,13 @@ use crate::network::Machine;
 
 pub mod acked_kept;
 mod applied_alike;
+pub mod budget_at_zero;
+mod catchup_window;
 pub(crate) mod committed_stays;
+pub mod dedupe_kept;
+pub mod deletes_identical;
 mod durability_order;
+mod indexes_in_order;
 mod leader_complete;
 mod leader_only_appends;
 mod log_matching;
@@ -64,6 +71,13 @@ pub enum Seen<'a> {
         /// The change.
         change: &'a LogChange,
     },
+    /// Now and then: how a group stands in a process.
+    Stands {
+        /// The group.
+        group: GroupId,
+        /// What the node says of it.
+        status: &'a Status,
+    },
     /// A process tells a client that its message is stored.
     Acknowledged {
         /// The stream's group.
@@ -101,7 +115,7 @@ pub trait Checker: fmt::Debug {
 }
 
 /// Every rule that is checked while things happen.
-pub fn all() -> Vec<Box<dyn Checker>> {
+pub fn all(limits: &Limits) -> Vec<Box<dyn Checker>> {
     vec![
         Box::new(one_leader::OneLeader::default()),
         Box::new(one_vote::OneVote::default()),
@@ -112,6 +126,8 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(applied_alike::AppliedAlike::default()),
         Box::new(durability_order::DurabilityOrder),
         Box::new(quorum_before_ack::QuorumBeforeAck),
+        Box::new(indexes_in_order::IndexesInOrder::default()),
+        Box::new(catchup_window::CatchupWindow::new(limits)),
     ]
 }
 

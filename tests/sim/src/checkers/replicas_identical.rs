@@ -14,6 +14,8 @@ pub struct Replica {
     pub contents: Contents,
     /// What it says of its state, as JSON.
     pub state: Value,
+    /// What it says its state comes to: a hash of its counts, its ends and its deletes.
+    pub digest: Value,
 }
 
 /// Compares replicas with the first.
@@ -27,6 +29,10 @@ pub fn check(replicas: &[Replica]) -> Result<(), String> {
         if first.state != other.state {
             let (one, two) = (first.machine, other.machine);
             return Err(format!("{one} says {}, and {two} says {}", first.state, other.state));
+        }
+        if first.digest != other.digest {
+            let (one, two) = (first.machine, other.machine);
+            return Err(format!("{one} has digest {}, {two} has {}", first.digest, other.digest));
         }
     }
     Ok(())
@@ -61,11 +67,13 @@ mod tests {
 
     #[test]
     fn a_difference_is_found_in_messages_and_in_words() {
-        let replica = |at, messages: &[(u64, &str)], count: u64| Replica {
+        let digested = |at, messages: &[(u64, &str)], count: u64, digest: u64| Replica {
             machine: Machine(at),
             contents: contents(messages),
             state: serde_json::json!({ "messages": count }),
+            digest: Value::from(digest),
         };
+        let replica = |at, messages: &[(u64, &str)], count| digested(at, messages, count, 5);
         let whole = [(1, "a"), (2, "b")];
         let check_with = |other| check(&[replica(0, &whole, 2), other]);
         assert_eq!(check_with(replica(1, &whole, 2)), Ok(()));
@@ -74,6 +82,7 @@ mod tests {
             (replica(1, &[(1, "a"), (2, "b"), (3, "c")], 2), "n2 holds 3"),
             (replica(1, &[(1, "a"), (2, "c")], 2), "and n2 holds c"),
             (replica(1, &whole, 3), "n2 says"),
+            (digested(1, &whole, 2, 6), "n2 has 6"),
         ] {
             let found = check_with(other).expect_err(words);
             assert!(found.contains(words), "{found}");

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use jetwake::command::{Command, Destination, LogChange, Place, Report, Role, StoreChange};
 use jetwake::event::{Opened, StoreMark, TermAndVote};
 use jetwake::ids::{GroupId, Index, PeerId, Sequence, StoreId, Term, WriteId};
+use jetwake::raft::Status;
 use jetwake::subject::Subject;
 use jetwake::time::Time;
 
@@ -79,6 +80,15 @@ impl Stage {
         self.show(checker, machine, &Seen::Durable { group: GROUP, change })
     }
 
+    pub(crate) fn stands(
+        &mut self,
+        checker: &mut dyn Checker,
+        machine: usize,
+        status: &Status,
+    ) -> Result<(), String> {
+        self.show(checker, machine, &Seen::Stands { group: GROUP, status })
+    }
+
     pub(crate) fn started(&mut self, checker: &mut dyn Checker, machine: usize) {
         let opened = Opened::default();
         let seen = Seen::Started { group: GROUP, opened: &opened };
@@ -139,6 +149,11 @@ fn send(subject: &str, reply: Option<&str>, payload: Vec<u8>) -> Command {
         reply: reply.map(|reply| Subject::from(reply.to_string())),
         payload: payload.into(),
     }
+}
+
+/// An empty message.
+pub(crate) fn message_to(subject: &str, reply: Option<&str>) -> Command {
+    send(subject, reply, Vec::new())
 }
 
 pub(crate) fn vote_request(term: u64, reply: &str) -> Command {

@@ -9,6 +9,7 @@ use super::{Asker, Cluster, Due};
 use crate::client::{Client, ClientPlan, Task, Told, told};
 use crate::history::History;
 use crate::network::Machine;
+use crate::record::Kind;
 use crate::story::Detail;
 
 impl Cluster {
@@ -140,7 +141,9 @@ impl Cluster {
         let told = told(answer);
         if let Told::Refused { code, text } = &told {
             self.coverage.count("requests refused");
-            self.tell(Detail::Messages, || format!("client {number} is refused: {code} {text}"));
+            self.tell_at(Detail::Messages, None, Some(group), |_| {
+                Kind::Client(format!("client {number} is refused: {code} {text}"))
+            });
             if waited {
                 self.ask_again(number, task);
             }

@@ -12,7 +12,7 @@ use crate::dice::Dice;
 use crate::faults::Relief;
 use crate::network::Machine;
 use crate::process::Doom;
-use crate::story::Detail;
+use crate::record::Kind;
 
 impl Cluster {
     /// Starts a machine's process on what its disk holds.
@@ -28,7 +28,7 @@ impl Cluster {
             Err(error) => return self.violate("a node starts", format!("{machine}: {error}")),
         }
         self.coverage.count("starts");
-        self.tell(Detail::Events, || format!("{machine} starts"));
+        self.tell(machine, None, |_| Kind::Started);
         for group in 0..self.setup.groups.len() {
             let group = GroupId(group as u32);
             let disk = self.disks[machine.0].opened(group);
@@ -60,6 +60,14 @@ impl Cluster {
         }
     }
 
+    /// Kills a machine's process right behind the next truncation, reset, compaction or snapshot of a
+    /// log that it asks for, for so long.
+    pub fn crash_at_change(&mut self, machine: Machine, downtime: Duration) {
+        if self.processes[machine.0].is_up() {
+            self.processes[machine.0].dies_at_change = Some(downtime);
+        }
+    }
+
     pub(super) fn crash_now(&mut self, machine: Machine) {
         let process = &mut self.processes[machine.0];
         let downtime = process.doom.and_then(|doom| doom.downtime);
@@ -75,10 +83,8 @@ impl Cluster {
         self.coverage.add("log writes lost", wreck.lost_writes as u64);
         self.coverage.add("log writes that nobody was told of", wreck.durable.len() as u64);
         self.coverage.add("store writes lost", wreck.lost_stores as u64);
-        self.tell(Detail::Events, || {
-            let (lost, stores) = (wreck.lost_writes, wreck.lost_stores);
-            format!("{machine} crashes, and loses {lost} log writes and {stores} store writes")
-        });
+        let (lost_writes, lost_stores) = (wreck.lost_writes, wreck.lost_stores);
+        self.tell(machine, None, |_| Kind::Crashed { lost_writes, lost_stores });
         if let Some(downtime) = downtime {
             self.agenda.put(self.now + downtime, Due::Restart(machine));
         }
@@ -94,7 +100,7 @@ impl Cluster {
     pub fn pause(&mut self, machine: Machine) {
         if self.processes[machine.0].is_up() {
             self.coverage.count("pauses");
-            self.tell(Detail::Events, || format!("{machine} is paused"));
+            self.tell(machine, None, |_| Kind::Paused);
             self.processes[machine.0].paused = true;
         }
     }
@@ -104,7 +110,7 @@ impl Cluster {
         if !self.processes[machine.0].paused {
             return;
         }
-        self.tell(Detail::Events, || format!("{machine} goes on"));
+        self.tell(machine, None, |_| Kind::Resumed);
         self.processes[machine.0].paused = false;
         let incarnation = self.incarnations[machine.0];
         for event in std::mem::take(&mut self.processes[machine.0].held) {
@@ -117,7 +123,7 @@ impl Cluster {
     /// Cuts one direction of a link.
     pub fn cut(&mut self, from: Machine, to: Machine) {
         self.coverage.count("links cut");
-        self.tell(Detail::Events, || format!("{from} can no longer send to {to}"));
+        self.tell(from, None, |_| Kind::Cut { to });
         self.network.cut(from, to);
         self.links_change();
     }
@@ -140,7 +146,7 @@ impl Cluster {
 
     /// Mends every link.
     pub fn mend(&mut self) {
-        self.tell(Detail::Events, || "every link is mended".into());
+        self.tell(None, None, |_| Kind::Mended);
         self.network.mend_all();
         self.links_change();
     }
@@ -148,17 +154,55 @@ impl Cluster {
     /// Holds back what one machine sends to another, until it all arrives at once.
     pub fn clog(&mut self, from: Machine, to: Machine, lasts: Duration) {
         self.coverage.count("links clogged");
-        self.tell(Detail::Events, || format!("the link from {from} to {to} clogs for {lasts:?}"));
+        self.tell(from, None, |_| Kind::Clogged { to, lasts });
         self.network.clog(from, to, self.now + lasts);
     }
 
     /// A machine's clock jumps ahead.
     pub fn jump_clock(&mut self, machine: Machine, by: Duration) {
         self.coverage.count("clock jumps");
-        self.tell(Detail::Events, || format!("the clock of {machine} jumps ahead by {by:?}"));
+        self.tell(machine, None, |_| Kind::ClockJumped { by });
         let process = &mut self.processes[machine.0];
         process.clock.jump(self.now, by);
         process.move_deadline(self.now);
+    }
+
+    /// A machine's clock runs too fast by so many parts per million, or too slow below zero, beyond
+    /// what it does by itself; at minus a million it stands still.
+    pub fn drift_clock(&mut self, machine: Machine, drift: i32) {
+        if drift != 0 {
+            self.coverage.count("clocks that drift or stand still");
+            let what = format!("has a clock that runs {drift} parts per million too fast");
+            self.tell(machine, None, |_| Kind::Fault(what));
+        }
+        let process = &mut self.processes[machine.0];
+        process.clock.drift_more(self.now, drift);
+        process.move_deadline(self.now);
+    }
+
+    /// Makes one direction of a link slow and narrow.
+    pub fn slow_link(&mut self, from: Machine, to: Machine, delay: Duration, bytes: u64) {
+        self.coverage.count("slow links");
+        let what = format!("has a slow link to {to}: {delay:?} longer, {bytes} bytes a second");
+        self.tell(from, None, |_| Kind::Fault(what));
+        self.network.slow(from, to, delay, bytes);
+    }
+
+    /// Loses every acknowledgement of a stream's catchup that a machine sends.
+    pub fn lose_acks(&mut self, machine: Machine) {
+        self.note(Some(machine), "catchup peers that never acknowledge");
+        self.network.lose_acks_of(machine);
+    }
+
+    /// Messages of any time before now arrive once more, within a while.
+    pub fn replay_old_messages(&mut self, count: usize, within: Duration, dice: &mut Dice) {
+        self.note(None, "replays of old messages");
+        for _ in 0..count {
+            let Some(envelope) = self.network.old_message(dice).cloned() else { return };
+            let at = self.now + dice.duration(&(Duration::ZERO..within));
+            self.coverage.count("old messages that come once more");
+            self.agenda.put(at, Due::Arrival(envelope));
+        }
     }
 
     /// What links do to messages from now on.
@@ -295,10 +339,10 @@ impl Cluster {
 
     /// Asks the leader of a group to hand over.
     pub fn step_down(&mut self, group: GroupId, to: Option<Machine>) {
-        let to = to.map(|to| self.processes[to.0].peer);
         if let Some(leader) = self.leader(group) {
             self.coverage.count("transfers asked for");
-            self.tell(Detail::Events, || format!("{leader} is asked to hand over to {to:?}"));
+            self.tell(leader, group, |_| Kind::HandsOver { to });
+            let to = to.map(|to| self.processes[to.0].peer);
             self.ask(leader, group, Request::StepDown { to });
         }
     }
@@ -375,10 +419,20 @@ impl Cluster {
         self.agenda.put(self.now + lasts, Due::Relief(relief));
     }
 
-    /// Counts and tells something that happened.
-    pub(crate) fn note(&mut self, what: &'static str) {
+    /// What it began with.
+    pub const fn setup(&self) -> &crate::setup::Setup {
+        &self.setup
+    }
+
+    /// Counts a fault that strikes.
+    pub(crate) fn count_fault(&mut self, fault: crate::faults::Fault) {
+        self.coverage.count_fault(fault);
+    }
+
+    /// Counts and tells a fault that begins.
+    pub(crate) fn note(&mut self, machine: Option<Machine>, what: &'static str) {
         self.coverage.count(what);
-        self.tell(Detail::Events, || what.into());
+        self.tell(machine, None, |_| Kind::Fault(what.into()));
     }
 
     /// A moment so much later than now.

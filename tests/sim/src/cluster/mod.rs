@@ -13,13 +13,13 @@ mod settle;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use jetwake::command::{Answer, Command};
+use jetwake::command::{Answer, Command, LogChange};
 use jetwake::event::{Event, Request};
 use jetwake::ids::{GroupId, PeerId, RequestId};
 use jetwake::time::{Duration, Time};
 
 use crate::agenda::Agenda;
-use crate::checkers::{self, Checker, Inboxes, Scene, Seen, Violation};
+use crate::checkers::{self, Checker, Inboxes, Scene, Seen, Violation, budget_at_zero};
 use crate::client::{Client, Task};
 use crate::clock::Clock;
 use crate::coverage::Coverage;
@@ -29,17 +29,22 @@ use crate::faults::Relief;
 use crate::history::History;
 use crate::ledger::Ledger;
 use crate::network::{Envelope, Machine, Network};
-use crate::process::Process;
+use crate::process::{Doom, Process};
+use crate::record::{Happening, Kind, Record};
 use crate::setup::{EPOCH, Setup};
-use crate::story::{Detail, Story};
+use crate::story::Detail;
 use crate::trace::TraceDigest;
 
 pub use checkpoint::Making;
 
 /// How often somebody who waits for something looks whether it is so.
 const GLANCE: Duration = Duration::from_millis(1);
-/// How many lines of a story are kept.
-const STORY_LINES: usize = 3_000;
+/// After how many events of a process what its node says of itself is looked at.
+const LOOK_EVERY: u64 = 16;
+/// What is said of catchups that hold more than they may.
+const BUDGET: &str = "the budget of catchups";
+/// How many happenings are kept.
+const HAPPENINGS: usize = 20_000;
 
 /// N machines with a node each, a network, disks, clocks and clients.
 #[derive(Debug)]
@@ -64,7 +69,7 @@ pub struct Cluster {
     checkers: Vec<Box<dyn Checker>>,
     violations: Vec<Violation>,
     coverage: Coverage,
-    story: Story,
+    record: Record,
     trace: TraceDigest,
     events: u64,
 }
@@ -135,10 +140,10 @@ impl Cluster {
             requested: 0,
             ledger,
             inboxes,
-            checkers: checkers::all(),
+            checkers: checkers::all(&setup.limits),
             violations: Vec::new(),
             coverage: Coverage::default(),
-            story: Story::new(setup.detail, STORY_LINES),
+            record: Record::new(machines, setup.detail, HAPPENINGS),
             trace: TraceDigest::default(),
             events: 0,
             dice,
@@ -175,14 +180,14 @@ impl Cluster {
         self.events
     }
 
-    /// The digest of every event and command so far.
+    /// The digest of every event and command so far, if it is kept.
     pub fn trace_digest(&self) -> u64 {
         self.trace.value()
     }
 
-    /// The story so far.
-    pub const fn story(&self) -> &Story {
-        &self.story
+    /// What happened so far; it prints as its story.
+    pub const fn record(&self) -> &Record {
+        &self.record
     }
 
     /// A machine's process.
@@ -344,7 +349,9 @@ impl Cluster {
             return;
         }
         let Some(mut node) = process.node.take() else { return };
-        self.trace.add(self.now, machine, &event);
+        if self.setup.digest {
+            self.trace.add(self.now, machine, &event);
+        }
         self.events += 1;
         let shown = process.clock.shows(self.now);
         self.tell_event(machine, &event);
@@ -353,9 +360,26 @@ impl Cluster {
             let slack = self.dice.duration(&(Duration::ZERO..self.setup.slack));
             let process = &mut self.processes[machine.0];
             process.note_deadline(self.now, node.deadline(), slack);
-            process.node = Some(node);
+            process.events += 1;
+            if process.events.is_multiple_of(LOOK_EVERY) {
+                self.look_at_node(machine, &node);
+            }
+            self.processes[machine.0].node = Some(node);
         } else {
             self.crash_now(machine);
+        }
+    }
+
+    /// Looks at what a node says of itself.
+    fn look_at_node(&mut self, machine: Machine, node: &jetwake::node::Node) {
+        for group in self.groups() {
+            if let Some(status) = node.status(group) {
+                self.look(machine, &Seen::Stands { group, status: &status });
+            }
+        }
+        let checked = budget_at_zero::check(machine, node.catchup_bytes(), &self.setup.limits);
+        if let Err(what) = checked {
+            self.violate(BUDGET, what);
         }
     }
 
@@ -368,7 +392,16 @@ impl Cluster {
                 }
                 doom.commands -= 1;
             }
-            self.trace.add(self.now, machine, &command);
+            if is_rare_change(&command)
+                && let Some(downtime) = self.processes[machine.0].dies_at_change.take()
+            {
+                // It is asked for, and nothing that follows.
+                let doom = Doom { commands: 0, downtime: Some(downtime) };
+                self.processes[machine.0].doom = Some(doom);
+            }
+            if self.setup.digest {
+                self.trace.add(self.now, machine, &command);
+            }
             self.look(machine, &Seen::Commanded(&command));
             self.perform(machine, command);
         }
@@ -398,14 +431,47 @@ impl Cluster {
     /// Takes down that a rule was broken.
     fn violate(&mut self, rule: &'static str, what: String) {
         let violation = Violation { at: self.now, rule, what };
-        self.tell(Detail::Events, || format!("VIOLATION {violation}"));
+        let what = violation.what.clone();
+        self.tell(None, None, |_| Kind::Violated { rule, what });
         self.violations.push(violation);
     }
 
-    /// Tells a line of the story.
-    fn tell(&mut self, detail: Detail, line: impl FnOnce() -> String) {
-        self.story.tell(detail, self.now, line);
+    /// Records what happens; it is put together only if it is kept.
+    fn tell(
+        &mut self,
+        machine: impl Into<Option<Machine>>,
+        group: impl Into<Option<GroupId>>,
+        kind: impl FnOnce(&Self) -> Kind,
+    ) {
+        self.tell_at(Detail::Events, machine.into(), group.into(), kind);
     }
+
+    fn tell_at(
+        &mut self,
+        detail: Detail,
+        machine: Option<Machine>,
+        group: Option<GroupId>,
+        kind: impl FnOnce(&Self) -> Kind,
+    ) {
+        if self.record.keeps(detail) {
+            let kind = kind(self);
+            self.record.add(Happening { at: self.now, machine, group, kind });
+        }
+    }
+
+    /// A text of a node's, with the names of servers in the place of their peer ids.
+    fn spell(&self, text: &str) -> String {
+        let peers = self.machines().into_iter().zip(&self.peers);
+        peers.fold(text.into(), |text: String, (machine, peer)| {
+            text.replace(&peer.to_string(), &machine.to_string())
+        })
+    }
+}
+
+/// Whether a command changes a log other than by a record at its end.
+const fn is_rare_change(command: &Command) -> bool {
+    let Command::Write { change, .. } = command else { return false };
+    !matches!(change, LogChange::Append { .. } | LogChange::TermAndVote(_))
 }
 
 fn clock(setup: &Setup, dice: &mut Dice) -> Clock {
@@ -417,7 +483,7 @@ fn clock(setup: &Setup, dice: &mut Dice) -> Clock {
 /// A test that fails while a cluster stands prints the cluster's story.
 impl Drop for Cluster {
     fn drop(&mut self) {
-        if std::thread::panicking() && self.story.tells(Detail::Events) {
+        if std::thread::panicking() && self.record.keeps(Detail::Events) {
             eprintln!("{self}");
         }
     }
@@ -425,7 +491,7 @@ impl Drop for Cluster {
 
 impl fmt::Display for Cluster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.story)?;
+        write!(f, "{}", self.record)?;
         writeln!(f, "seed {}, {} events: {}", self.seed, self.events, self.coverage)?;
         self.violations.iter().try_for_each(|violation| writeln!(f, "{violation}"))
     }

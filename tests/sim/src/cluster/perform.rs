@@ -11,6 +11,7 @@ use crate::checkers::{Seen, committed_stays::touched};
 use crate::client::{Told, told};
 use crate::disk::DiskWork;
 use crate::network::{Envelope, Machine, Passage, is_literal};
+use crate::record::Kind;
 use crate::records;
 use crate::story::Detail;
 
@@ -118,7 +119,7 @@ impl Cluster {
                 let what = format!("{from} sends {} to itself", envelope.subject);
                 return self.violate(CONTRACT, what);
             }
-            let passage = match self.network.mutes(&envelope.subject) {
+            let passage = match self.network.mutes(from, &envelope.subject) {
                 true => Passage { dropped: true, ..Passage::default() },
                 false => self.network.pass(self.now, from, to, envelope.payload.len()),
             };
@@ -126,8 +127,10 @@ impl Cluster {
             let doubled = passage.arrivals.len().saturating_sub(1);
             self.coverage.add("messages doubled", doubled as u64);
             self.tell_message(&envelope, to, &passage);
+            let envelope = Envelope { to, ..envelope.clone() };
+            self.network.remember(&envelope);
             for at in passage.arrivals {
-                self.agenda.put(at, Due::Arrival(Envelope { to, ..envelope.clone() }));
+                self.agenda.put(at, Due::Arrival(envelope.clone()));
             }
         }
     }
@@ -219,20 +222,24 @@ impl Cluster {
             LogChange::Append { .. } => Detail::Messages,
             _ => Detail::Events,
         };
-        self.tell(detail, || format!("{machine} {group} writes {}", describe(change)));
+        self.tell_at(detail, Some(machine), Some(group), |cluster| {
+            Kind::Wrote(cluster.spell(&describe(change)))
+        });
     }
 
     fn report(&mut self, machine: Machine, group: Option<GroupId>, report: Report) {
-        self.tell(Detail::Events, || {
-            let group = group.map_or(String::new(), |group| format!("{group} "));
-            format!("{machine} {group}{}", tell_report(&report))
-        });
+        self.tell(machine, group, |cluster| cluster.reported(&report));
         let what = match &report {
             Report::Role { role: Role::Leader, .. } => "elections won",
             Report::Role { role: Role::Candidate, .. } => "candidacies",
             Report::Role { .. } => "changes of role",
             Report::Refused { .. } => "messages refused",
-            Report::Catchup(_) => "phases of catchups",
+            Report::Catchup(phase) => match phase {
+                _ if phase.starts_with("the log asks") => "catchups of logs",
+                _ if phase.contains("asks again") => "catchups of streams that asked again",
+                _ if phase.starts_with("has all of the snapshot") => "catchups of streams",
+                _ => "other phases of catchups",
+            },
             Report::Snapshot { installed: true, .. } => "snapshots installed",
             Report::Snapshot { installed: false, .. } => "snapshots taken",
             Report::StoodAside(_) => "groups that stood aside",
@@ -268,28 +275,55 @@ impl Cluster {
         }
     }
 
-    pub(super) fn tell_event(&mut self, machine: Machine, event: &Event) {
-        let line = match event {
-            Event::WriteFailed { failure, .. } | Event::StoreFailed { failure, .. } => {
-                format!("{machine} is told that its disk failed: {failure}")
+    fn reported(&self, report: &Report) -> Kind {
+        match report {
+            Report::Role { role, term, leader } => {
+                let leader = leader.and_then(|leader| self.machine_of(leader));
+                Kind::Role { role: *role, term: *term, leader }
             }
-            Event::Connected(peer) => format!("{machine} reaches {peer}"),
-            Event::Disconnected(peer) => format!("{machine} no longer reaches {peer}"),
-            Event::LoadFailed { load, .. } => format!("{machine} cannot do load {load}"),
-            _ => return,
+            Report::Refused { from, why } => {
+                let of = from.map_or(String::new(), |from| format!(" of {from}"));
+                Kind::Refused(self.spell(&format!("refuses a message{of}: {why}")))
+            }
+            Report::Catchup(phase) => Kind::Catchup(self.spell(phase)),
+            Report::Snapshot { index, installed } => {
+                Kind::Snapshot { index: *index, installed: *installed }
+            }
+            Report::StoodAside(why) => Kind::StoodAside(self.spell(why)),
+            Report::Members { members, committed } => {
+                let machines = members.iter().filter_map(|peer| self.machine_of(*peer));
+                Kind::Members { members: machines.collect(), committed: *committed }
+            }
+            other => Kind::Reported(self.spell(&format!("{other:?}"))),
+        }
+    }
+
+    pub(super) fn tell_event(&mut self, machine: Machine, event: &Event) {
+        let reach =
+            |peer, reaches| self.machine_of(peer).map(|other| Kind::Reach { other, reaches });
+        let kind = match event {
+            Event::WriteFailed { failure, .. } | Event::StoreFailed { failure, .. } => {
+                Some(Kind::DiskFailed(failure.to_string()))
+            }
+            Event::LoadFailed { load, failure } => {
+                Some(Kind::DiskFailed(format!("load {load}: {failure}")))
+            }
+            Event::Connected(peer) => reach(*peer, true),
+            Event::Disconnected(peer) => reach(*peer, false),
+            _ => None,
         };
-        self.tell(Detail::Events, || line);
+        if let Some(kind) = kind {
+            self.tell(machine, None, |_| kind);
+        }
     }
 
     fn tell_message(&mut self, envelope: &Envelope, to: Machine, passage: &Passage) {
-        let copies = match passage.arrivals.len() {
-            0 => ", and it is lost",
-            1 => "",
-            _ => ", and it is doubled",
-        };
         let Envelope { from, subject, payload, .. } = envelope;
-        self.story.tell(Detail::Messages, self.now, || {
-            format!("{from} > {to} {subject}: {}{copies}", read_message(subject, payload))
+        self.tell_at(Detail::Messages, Some(*from), None, |_| Kind::Sent {
+            to,
+            subject: subject.to_string(),
+            what: read_message(subject, payload),
+            arrivals: passage.arrivals.clone(),
         });
     }
 }
@@ -306,37 +340,6 @@ fn describe(change: &LogChange) -> String {
         },
         LogChange::Snapshot { index, term, .. } => {
             format!("a snapshot through {index} of term {term}")
-        }
-        other => format!("{other:?}"),
-    }
-}
-
-fn tell_report(report: &Report) -> String {
-    let of = |leader: &Option<jetwake::ids::PeerId>| match leader {
-        Some(leader) => format!("follows {leader}"),
-        None => "follows nobody".into(),
-    };
-    match report {
-        Report::Role { role: Role::Leader, term, .. } => format!("leads term {term}"),
-        Report::Role { role: Role::Candidate, term, .. } => {
-            format!("asks for votes in term {term}")
-        }
-        Report::Role { role, term, leader } => {
-            let observer = if *role == Role::Observer { " as an observer" } else { "" };
-            format!("{} in term {term}{observer}", of(leader))
-        }
-        Report::Refused { from, why } => match from {
-            Some(from) => format!("refuses a message of {from}: {why}"),
-            None => format!("refuses a message: {why}"),
-        },
-        Report::Catchup(phase) => format!("catchup: {phase}"),
-        Report::Snapshot { index, installed: true } => format!("installs a snapshot of {index}"),
-        Report::Snapshot { index, .. } => format!("takes a snapshot of {index}"),
-        Report::StoodAside(why) => format!("stands aside: {why}"),
-        Report::Members { members, committed } => {
-            let members: Vec<_> = members.iter().map(ToString::to_string).collect();
-            let so = if *committed { "" } else { ", not committed" };
-            format!("members: {}{so}", members.join(" "))
         }
         other => format!("{other:?}"),
     }

@@ -1,34 +1,55 @@
 //! The end of a run: the faults are over, the cluster comes to rest, and what it holds is held
 //! against what the clients were told.
 
+use bytes::Bytes;
 use jetwake::command::Answer;
 use jetwake::config::GroupKind;
 use jetwake::event::Request;
-use jetwake::ids::{ByteCount, GroupId, Sequence};
+use jetwake::ids::{ByteCount, GroupId, Index, Sequence};
+use jetwake::raft::Status;
 use jetwake::time::Duration;
 use serde_json::Value;
 
-use super::{Cluster, GLANCE};
+use super::{BUDGET, Cluster, GLANCE};
 use crate::checkers::acked_kept::{self, Contents};
-use crate::checkers::no_duplicates;
 use crate::checkers::replicas_identical::{self, Replica};
+use crate::checkers::{budget_at_zero, dedupe_kept, deletes_identical, no_duplicates};
+use crate::client::told;
 use crate::network::{Machine, NetworkConditions};
 use crate::plain::PlainMachine;
+use crate::record::Kind;
 use crate::records::StreamMessage;
-use crate::story::Detail;
 
 /// What is said of a cluster that does not come to rest.
 const PROGRESS: &str = "progress once the faults are over";
 
+/// How often a snapshot is asked for at the end, until it is the newest.
+const SNAPSHOTS: usize = 5;
+/// How many messages are published once more to each leader at the end.
+const KNOWN: usize = 5;
+
+/// What a group must have reached after a while.
+struct Goal {
+    group: GroupId,
+    /// What every replica must have applied.
+    applied: Index,
+    /// How often clients must have been told that something is stored.
+    acknowledged: u64,
+}
+
 impl Cluster {
     /// Ends every fault: links whole and quick, disks sound, every process started and running.
     pub fn heal(&mut self) {
-        self.tell(Detail::Events, || "the faults are over".into());
+        self.tell(None, None, |_| Kind::Healed);
         self.network.conditions = NetworkConditions {
             names_senders: self.network.conditions.names_senders,
             ..NetworkConditions::default()
         };
         self.network.muted.clear();
+        for machine in self.machines() {
+            self.network.hear_acks_of(machine);
+            self.drift_clock(machine, 0);
+        }
         self.mend();
         for client in &mut self.clients {
             client.plan.losses = 0;
@@ -38,6 +59,7 @@ impl Cluster {
             (disk.full, disk.fail_next_write, disk.slowness) = (false, false, 1);
             disk.conditions.read_failures = 0;
             self.processes[machine.0].doom = None;
+            self.processes[machine.0].dies_at_change = None;
             self.resume(machine);
             // A group that stood aside takes part again when an operator restarts its server.
             if self.disks[machine.0].has_failed() || self.stands_aside(machine) {
@@ -55,7 +77,8 @@ impl Cluster {
         self.groups().any(|group| node.status(group).is_some_and(|status| status.aside.is_some()))
     }
 
-    fn groups(&self) -> impl Iterator<Item = GroupId> + use<> {
+    /// Every group.
+    pub(super) fn groups(&self) -> impl Iterator<Item = GroupId> + use<> {
         (0..self.setup.groups.len() as u32).map(GroupId)
     }
 
@@ -64,9 +87,14 @@ impl Cluster {
     pub fn settle(&mut self) -> bool {
         self.heal();
         let patience = self.patience();
-        // With writes going on there is nothing to compare yet, but there must be a leader.
+        // With writes going on there is nothing to compare yet, but there must be a leader, what is
+        // published must be acknowledged, and what was there must get to every replica.
         self.rest("every group has a leader that all follow", patience, |cluster| {
             cluster.groups().all(|group| cluster.agrees(group))
+        });
+        let goals: Vec<_> = self.groups().map(|group| self.goal(group)).collect();
+        self.rest("every replica gets on, with clients at work", patience, |cluster| {
+            goals.iter().all(|goal| cluster.reached(goal))
         });
         self.stop_clients();
         self.rest("every client has its answers", patience, Self::clients_are_done);
@@ -77,6 +105,35 @@ impl Cluster {
             self.check_end();
         }
         self.violations.is_empty()
+    }
+
+    /// What a group must have reached after a while, from here on.
+    fn goal(&self, group: GroupId) -> Goal {
+        let members = self.members_of(group).into_iter();
+        let statuses = members.filter_map(|at| self.status(at, group));
+        let active =
+            |client: &crate::client::Client| client.plan.group == group && client.is_active();
+        let acknowledged = self.histories[group.0 as usize].acknowledgements();
+        let more = u64::from(self.clients.iter().any(active));
+        Goal {
+            group,
+            applied: statuses.map(|status| status.commit).max().unwrap_or_default(),
+            acknowledged: acknowledged + more,
+        }
+    }
+
+    fn reached(&self, goal: &Goal) -> bool {
+        let far = |at| {
+            let status = self.status(at, goal.group);
+            status.is_some_and(|status| status.applied >= goal.applied)
+        };
+        let history = &self.histories[goal.group.0 as usize];
+        let members = self.members_of(goal.group);
+        history.acknowledgements() >= goal.acknowledged && members.into_iter().all(far)
+    }
+
+    fn status(&self, machine: Machine, group: GroupId) -> Option<Status> {
+        self.processes[machine.0].node.as_ref()?.status(group)
     }
 
     /// Settles.
@@ -150,6 +207,13 @@ impl Cluster {
                 self.violate(rule, what);
             }
         }
+        // Catchups that were under way when the replicas agreed have ended meanwhile.
+        for machine in self.machines() {
+            let Some(node) = &self.processes[machine.0].node else { continue };
+            if let Err(what) = budget_at_zero::check_end(machine, node.catchup_bytes()) {
+                self.violate(BUDGET, what);
+            }
+        }
     }
 
     fn check_plain(&self, group: GroupId) -> Result<(), (&'static str, String)> {
@@ -178,7 +242,8 @@ impl Cluster {
         for machine in self.members_of(group) {
             let contents = self.read_all(machine, group).map_err(|what| (PROGRESS, what))?;
             let state = self.read_state(machine, group).map_err(|what| (PROGRESS, what))?;
-            replicas.push(Replica { machine, contents, state });
+            let (state, digest) = state;
+            replicas.push(Replica { machine, contents, state, digest });
         }
         for replica in &replicas {
             let history = &self.histories[group.0 as usize];
@@ -187,7 +252,81 @@ impl Cluster {
             no_duplicates::check(replica.machine, &replica.contents)
                 .map_err(|what| ("no message is held twice", what))?;
         }
-        replicas_identical::check(&replicas).map_err(|what| ("replicas are identical", what))
+        replicas_identical::check(&replicas).map_err(|what| ("replicas are identical", what))?;
+        self.check_snapshots(group, &replicas).map_err(|what| ("deletes are identical", what))?;
+        self.check_dedupe(group).map_err(|what| ("acknowledged ids are known", what))
+    }
+
+    /// Has each replica take a snapshot, and holds it against what the replica holds.
+    fn check_snapshots(&mut self, group: GroupId, replicas: &[Replica]) -> Result<(), String> {
+        let name = self.setup.group_name(group.0 as usize);
+        for Replica { machine, contents, .. } in replicas {
+            // A stream in which nothing ever happened has nothing to take one of.
+            if let Some(file) = self.newest_snapshot(*machine, group)? {
+                deletes_identical::check(*machine, &file, &name, contents)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The file of a snapshot of all that a replica has applied.
+    fn newest_snapshot(
+        &mut self,
+        machine: Machine,
+        group: GroupId,
+    ) -> Result<Option<Bytes>, String> {
+        let applied = self.status(machine, group).map(|status| status.applied).unwrap_or_default();
+        let mut answer = None;
+        // A request that comes while an older snapshot is under way is answered with that one.
+        for _ in 0..SNAPSHOTS {
+            let snapshot = self.disks[machine.0].log(group).and_then(|log| log.snapshot());
+            match snapshot {
+                Some(snapshot) if snapshot.index >= applied => {
+                    return Ok(Some(snapshot.file.clone()));
+                }
+                None if applied == Index::ZERO => return Ok(None),
+                _ => {}
+            }
+            answer = self.call(machine, group, Request::Snapshot, Duration::from_secs(10));
+        }
+        Err(format!("{machine} does not snapshot record {applied}, and answers {answer:?}"))
+    }
+
+    /// Lets each machine lead in turn, and publishes to it once more what was acknowledged.
+    fn check_dedupe(&mut self, group: GroupId) -> Result<(), String> {
+        let history = &self.histories[group.0 as usize];
+        let known: Vec<_> = history.kept().collect();
+        let step = (known.len() / KNOWN).max(1);
+        let some: Vec<_> = known.into_iter().step_by(step).take(KNOWN).collect();
+        if some.is_empty() {
+            return Ok(());
+        }
+        for machine in self.members_of(group) {
+            self.step_down(group, Some(machine));
+            let patience = self.patience();
+            self.rest("a leader is found after a transfer", patience, |c| c.agrees(group));
+            let Some(leader) = self.leader(group) else { continue };
+            self.coverage.add("leaders that hand over well", u64::from(leader == machine));
+            for (number, place) in &some {
+                let Some(message) = self.histories[group.0 as usize].publications().get(*number)
+                else {
+                    continue;
+                };
+                let id = message.id.escape_ascii().to_string();
+                let request = Request::Publish {
+                    subject: message.subject.clone(),
+                    header: message.header.clone(),
+                    payload: message.payload.clone(),
+                };
+                let answer = self.call(leader, group, request, Duration::from_secs(10));
+                let told = answer.as_ref().map(told).ok_or_else(|| {
+                    format!("{leader} does not answer when {id} is published once more")
+                })?;
+                self.coverage.count("known ids published once more");
+                dedupe_kept::check(leader, &id, &told, *place)?;
+            }
+        }
+        Ok(())
     }
 
     /// Reads a whole stream from one replica, page by page, as a client would.
@@ -222,20 +361,24 @@ impl Cluster {
         Ok(contents)
     }
 
-    /// What a replica says of its stream: the `state` of upstream's stream info.
+    /// What a replica says of its stream: the `state` of upstream's stream info, and the digest.
     ///
     /// # Errors
     /// That it says nothing that can be understood.
-    pub fn read_state(&mut self, machine: Machine, group: GroupId) -> Result<Value, String> {
+    pub fn read_state(
+        &mut self,
+        machine: Machine,
+        group: GroupId,
+    ) -> Result<(Value, Value), String> {
         let answer = self.call(machine, group, Request::Info, Duration::from_secs(10));
         let Some(Answer::Json(json)) = &answer else {
             return Err(format!("{machine} answers a question for its state with {answer:?}"));
         };
         let info: Value = serde_json::from_slice(json)
             .map_err(|error| format!("{machine} says of its state what is not JSON: {error}"))?;
-        match info.get("state") {
-            Some(state) => Ok(state.clone()),
-            None => Err(format!("{machine} says nothing of its state: {info}")),
+        match (info.get("state"), info.pointer("/jetwake/digest")) {
+            (Some(state), Some(digest)) => Ok((state.clone(), digest.clone())),
+            _ => Err(format!("{machine} says nothing of its state: {info}")),
         }
     }
 }

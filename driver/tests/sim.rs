@@ -1,0 +1,85 @@
+//! `jetwake sim` as a user meets it: what it prints, how it ends, and what it says of bad arguments.
+
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+fn sim(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_jetwake"));
+    command.arg("sim").args(arguments).stdin(Stdio::null());
+    command.output().expect("the program runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn bad_arguments_are_named_with_what_was_expected() {
+    let cases: [(&[&str], &str); 7] = [
+        (
+            &["--faults", "crash,nonsense"],
+            "found \"nonsense\", expected all, or some of crash, crash-at-command,",
+        ),
+        (&["--faults", ""], "found \"\", expected all, or some of crash,"),
+        (&["--minutes", "soon"], "found \"soon\", expected minutes, such as 10 or 0.5"),
+        (&["--minutes=-1"], "found \"-1\", expected minutes, such as 10 or 0.5"),
+        (&["--nodes", "0"], "0 is not in 1..=9"),
+        (&["--seeds", "0"], "number would be zero for non-zero type"),
+        (&["--groups", "many"], "[possible values: plain, stream, mixed]"),
+    ];
+    for (arguments, expected) in cases {
+        let output = sim(arguments);
+        let told = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {told}");
+        assert!(told.contains(expected), "{arguments:?}: {told}");
+        assert!(output.stdout.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+#[cfg(not(feature = "canaries"))]
+fn planted_defects_need_a_program_that_has_them() {
+    let output = sim(&["--canaries"]);
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    let expected = "expected one built with them: cargo run --release --features canaries";
+    assert!(told.contains(expected), "{told}");
+}
+
+#[test]
+fn sound_runs_end_with_what_was_covered() {
+    let output = sim(&["--seed", "11", "--seeds", "2", "--minutes", "0.1", "--nodes", "3"]);
+    let told = text(&output.stdout);
+    assert!(output.status.success(), "{told}{}", text(&output.stderr));
+    for expected in ["2 seeds, ", "faults that struck:", "states that were reached:"] {
+        assert!(told.contains(expected), "{told}");
+    }
+    assert!(told.ends_with("no rule was broken\n"), "{told}");
+}
+
+#[test]
+fn the_same_seeds_give_the_same_result_as_json_on_one_line() {
+    let play = || {
+        let output = sim(&["--seed", "5", "--seeds", "2", "--minutes", "0.1", "--json"]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let once = play();
+    let value: Value = serde_json::from_str(&once).expect("one JSON object");
+    assert_eq!((&value["seeds"], &value["violations"]), (&Value::from(2), &Value::from(0)));
+    assert_eq!(value["failing_seeds"], Value::Array(Vec::new()));
+    assert!(value["events"].as_u64().is_some_and(|events| events > 100), "{once}");
+    assert!(value["simulated_hours"].as_f64().is_some_and(|hours| hours > 0.0), "{once}");
+    assert_eq!(once.trim_end().lines().count(), 1, "{once}");
+    assert_eq!(once, play());
+}
+
+#[test]
+fn a_story_is_told_when_it_is_asked_for() {
+    let output = sim(&["--seed", "5", "--minutes", "0.1", "--faults", "crash", "--story"]);
+    let told = text(&output.stdout);
+    assert!(output.status.success(), "{told}");
+    assert!(told.contains(" n1 starts\n") && told.contains(" leads term "), "{told}");
+    assert!(told.contains(" the faults are over\n"), "{told}");
+}
