@@ -181,4 +181,11 @@ fn steps_of_consumers_have_upstreams_bytes() {
         }
     }
     assert!(ConsumerOp::decode(&Bytes::from_static(&[4, 0])).is_err());
+    for op in [12, 13, 19, 255] {
+        let bytes = Bytes::from(vec![op, 1, 2]);
+        let step = ConsumerOp::decode(&bytes).expect("a step of a newer server");
+        assert!(matches!(&step, ConsumerOp::Unknown { bytes, .. } if bytes.len() == 3));
+        assert_eq!((step.op().as_u8(), step.encoded_len()), (op, 3));
+        assert_eq!(step.to_bytes(), bytes);
+    }
 }

@@ -129,7 +129,7 @@ fn allowed(format: &str, input: usize) -> u64 {
     let unpacked = 1 << 16;
     match format {
         "s2_block" | "s2_stream" | "stream_msg" | "stream_op" | "batch_msg" | "batch_msg_body"
-        | "assign_consumer" => 6 * unpacked + 64 * 1024 + 64 * input,
+        | "assign_consumer" | "meta_snapshot" => 6 * unpacked + 64 * 1024 + 64 * input,
         "append_entry"
         | "append_entry_response"
         | "vote_request"

@@ -89,6 +89,7 @@ fn every_vector_decodes_to_its_fields_and_back() {
         "consumer_ops",
         "delete_range",
         "json",
+        "live",
         "msg_delete_and_purge",
         "peer_state",
         "raft_snapshot",

@@ -46,14 +46,22 @@ pub enum ConsumerOp {
         /// Whom to tell; empty for nobody. Shares the memory of the entry.
         reply: Bytes,
     },
+    /// A step of a newer server, kept so that it can be passed on. Whoever should apply it must
+    /// stop, as it cannot know what it would miss.
+    Unknown {
+        /// The op.
+        op: Op,
+        /// All of the data, op byte first. Shares the memory of the entry.
+        bytes: Bytes,
+    },
 }
 
 impl ConsumerOp {
     /// Reads an entry's data, op byte first. Constant time, no memory.
     ///
     /// # Errors
-    /// [`WireError`] for another op, and if the bytes end early (upstream reads a missing number
-    /// as zero, or panics) or are left.
+    /// [`WireError`] for an op that is another group's, and if the bytes end early (upstream reads
+    /// a missing number as zero, or panics) or are left.
     pub fn decode(data: &Bytes) -> Result<Self, WireError> {
         let mut reader = Reader::new("consumer_op", data);
         let op = Op::from_u8(reader.u8("op")?);
@@ -73,6 +81,9 @@ impl ConsumerOp {
                 stream: Sequence::new(reader.u64("stream sequence")?),
                 reply: reader.rest(),
             },
+            op @ (Op::Unknown(_) | Op::AddPendingRequest | Op::RemovePendingRequest) => {
+                return Ok(Self::Unknown { op, bytes: data.clone() });
+            }
             other => {
                 let found = u64::from(other.as_u8());
                 let fault = Fault::Value { expected: "7, 8, 10 or 18", found };
@@ -90,12 +101,13 @@ impl ConsumerOp {
             Self::Acks { .. } => Op::Acks,
             Self::Skip { .. } => Op::Skip,
             Self::ResetSequence { .. } => Op::ResetSequence,
+            Self::Unknown { op, .. } => *op,
         }
     }
 
     /// How many bytes [`encode`](Self::encode) appends.
     pub fn encoded_len(&self) -> usize {
-        1 + match self {
+        let body = match self {
             Self::Delivered { consumer, stream, count, timestamp } => {
                 varint::len(consumer.get())
                     + varint::len(stream.get())
@@ -107,12 +119,17 @@ impl ConsumerOp {
             }
             Self::Skip { .. } => 8,
             Self::ResetSequence { reply, .. } => 8 + reply.len(),
-        }
+            Self::Unknown { bytes, .. } => return bytes.len(),
+        };
+        1 + body
     }
 
     /// Appends the entry's data, op byte first.
     pub fn encode(&self, buffer: &mut BytesMut) {
         buffer.reserve(self.encoded_len());
+        if let Self::Unknown { bytes, .. } = self {
+            return buffer.put_slice(bytes);
+        }
         buffer.put_u8(self.op().as_u8());
         match self {
             Self::Delivered { consumer, stream, count, timestamp } => {
@@ -130,6 +147,8 @@ impl ConsumerOp {
                 buffer.put_u64_le(stream.get());
                 buffer.put_slice(reply);
             }
+            // Was appended as it came.
+            Self::Unknown { .. } => {}
         }
     }
 

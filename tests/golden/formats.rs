@@ -6,8 +6,9 @@ use jetwake::ids::GroupName;
 use jetwake::limits::Limits;
 use jetwake::wire::{
     ApiResponse, AppendEntry, AppendResponse, BatchMessage, ClusterInfo, ConsumerAssignment,
-    ConsumerOp, ConsumerState, DeleteRange, LegacyStreamState, MessageDelete, PeerState,
-    PublishAckResponse, RaftSnapshot, SequenceSet, StreamAlternate, StreamAssignment, StreamInfo,
+    ConsumerConfig, ConsumerInfo, ConsumerInfoResponse, ConsumerOp, ConsumerState, DeleteRange,
+    LegacyStreamState, MessageDelete, MetaSnapshot, PeerState, PublishAckResponse, RaftSnapshot,
+    SequenceSet, StreamAlternate, StreamAssignment, StreamConfig, StreamInfo, StreamInfoResponse,
     StreamMessage, StreamOp, StreamPurge, StreamState, SyncRequest, TermAndVote, VoteRequest,
     VoteResponse, WireError, s2, s2_stream,
 };
@@ -29,7 +30,7 @@ pub(crate) fn group() -> GroupName {
     GroupName::new("TESTGROUP").expect("a name")
 }
 
-pub(crate) const FORMATS: [Format; 27] = [
+pub(crate) const FORMATS: [Format; 28] = [
     format("append_entry", |bytes, _| Ok(AppendEntry::decode(bytes)?.to_bytes())),
     format("append_entry_response", |bytes, _| Ok(AppendResponse::decode(bytes)?.to_bytes())),
     format("vote_request", |bytes, _| Ok(VoteRequest::decode(bytes)?.to_bytes())),
@@ -84,6 +85,7 @@ pub(crate) const FORMATS: [Format; 27] = [
     format("assign_consumer", |bytes, limits| {
         Ok(ConsumerAssignment::decode(bytes, limits)?.encode_assign())
     }),
+    format("meta_snapshot", |bytes, limits| MetaSnapshot::decode(bytes, limits)?.encode()),
     format("cluster_info", |bytes, limits| Ok(ClusterInfo::decode(bytes, limits)?.to_bytes())),
     format("stream_alternates", |bytes, limits| {
         Ok(StreamAlternate::list_to_bytes(&StreamAlternate::decode_list(bytes, limits)?))
@@ -94,11 +96,23 @@ pub(crate) const FORMATS: [Format; 27] = [
 ];
 
 /// Formats of answers to clients.
-pub(crate) const ANSWERS: [Format; 3] = [
+pub(crate) const ANSWERS: [Format; 8] = [
     format("api_response", |bytes, limits| Ok(ApiResponse::decode(bytes, limits)?.to_bytes())),
     format(
         "publish_ack",
         |bytes, limits| Ok(PublishAckResponse::decode(bytes, limits)?.to_bytes()),
     ),
     format("stream_info", |bytes, limits| Ok(StreamInfo::decode(bytes, limits)?.to_bytes())),
+    format("stream_info_response", |bytes, limits| {
+        Ok(StreamInfoResponse::decode(bytes, limits)?.to_bytes())
+    }),
+    format("stream_config", |bytes, limits| Ok(StreamConfig::decode(bytes, limits)?.to_bytes())),
+    format("consumer_info", |bytes, limits| Ok(ConsumerInfo::decode(bytes, limits)?.to_bytes())),
+    format("consumer_info_response", |bytes, limits| {
+        Ok(ConsumerInfoResponse::decode(bytes, limits)?.to_bytes())
+    }),
+    format(
+        "consumer_config",
+        |bytes, limits| Ok(ConsumerConfig::decode(bytes, limits)?.to_bytes()),
+    ),
 ];

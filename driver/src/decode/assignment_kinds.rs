@@ -3,9 +3,10 @@
 use bytes::Bytes;
 use jetwake::limits::Limits;
 use jetwake::wire::{
-    ConsumerAssignment, Op, RaftGroup, StreamAssignment, Unsupported, s2_stream::decode_stream,
+    ConsumerAssignment, MetaSnapshot, Op, RaftGroup, StreamAssignment, Unsupported,
+    s2_stream::decode_stream,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::DecodeError;
 use super::fields::{Decoded, list, peer, text};
@@ -60,6 +61,22 @@ pub(super) fn consumer(message: &Message) -> Outcome {
     );
     add_group(&mut decoded, &assignment.group, assignment.unsupported.as_ref());
     Ok(decoded)
+}
+
+pub(super) fn meta_snapshot(message: &Message) -> Outcome {
+    let snapshot = MetaSnapshot::decode(&message.bytes, &Limits::default())?;
+    let streams = snapshot.streams.iter().map(|meta| {
+        let group = &meta.stream.group;
+        let consumers = meta.consumers.iter().map(|consumer| consumer.name.clone().into());
+        json!({
+            "stream": meta.stream.config.name, "group": group.name,
+            "peers": list(group.peers.iter().map(|id| peer(Some(*id)))),
+            "consumers": list(consumers),
+        })
+    });
+    let document =
+        if snapshot.streams.is_empty() { Value::Null } else { text(&snapshot.document()) };
+    Ok(Decoded::new([("streams", list(streams)), ("json", document)], snapshot.encode()?))
 }
 
 /// The document behind the op byte.

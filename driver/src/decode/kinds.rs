@@ -55,6 +55,7 @@ pub const KINDS: &[Kind] = &[
     kind("sequence_set", "a set of sequences", stream_kinds::sequence_set),
     kind("assign_stream", "ops 0, 2 and 11: a stream's assignment", assignment_kinds::stream),
     kind("assign_consumer", "ops 1, 3 and 9: a consumer's assignment", assignment_kinds::consumer),
+    kind("meta_snapshot", "all that is assigned, in _meta_", assignment_kinds::meta_snapshot),
     kind("sync_request", "$JSC.SYNC.*: a follower asks for messages", json_kinds::sync_request),
     kind("catchup_message", "$JSC.R.*: what it gets", stream_kinds::catchup_message),
     kind("catchup_ack", "$JSC.ACK.*: that it got it, or why it stops", stream_kinds::catchup_ack),

@@ -162,7 +162,7 @@ pub(super) fn consumer_op(message: &Message) -> Outcome {
         ConsumerOp::ResetSequence { stream, reply } => {
             vec![("step", "reset".into()), ("sseq", sequence(stream)), ("reply", text(&reply))]
         }
-        _ => vec![],
+        _ => vec![("unknown", true.into())],
     };
     let mut decoded = Decoded::new([("op", op.into())], reencoded);
     decoded.fields.extend(fields.into_iter().map(|(name, value)| (name.to_owned(), value)));

@@ -7,8 +7,9 @@ use jetwake::ids::{ByteCount, GroupName};
 use jetwake::limits::Limits;
 use jetwake::wire::{
     ApiResponse, AppendEntry, AppendResponse, BatchMessage, ClusterInfo, ConsumerAssignment,
-    ConsumerOp, ConsumerState, DeleteBlock, DeleteRange, GoTime, LegacyStreamState, MessageDelete,
-    PeerState, PublishAckResponse, RaftSnapshot, SequenceSet, StreamAlternate, StreamAssignment,
+    ConsumerConfig, ConsumerInfo, ConsumerInfoResponse, ConsumerOp, ConsumerState, DeleteBlock,
+    DeleteRange, GoTime, LegacyStreamState, MessageDelete, MetaSnapshot, PeerState,
+    PublishAckResponse, RaftSnapshot, SequenceSet, StreamAlternate, StreamAssignment, StreamConfig,
     StreamInfo, StreamInfoResponse, StreamMessage, StreamOp, StreamPurge, StreamState, SyncRequest,
     TermAndVote, VoteRequest, VoteResponse, WireError, s2, s2_stream,
 };
@@ -158,6 +159,27 @@ pub fn consumer_state(input: &[u8]) {
     );
 }
 
+/// What a consumer is like, alone, as an answer, or only how it is meant to be.
+pub fn consumer_info(input: &[u8]) {
+    json(input, ConsumerInfo::decode, ConsumerInfo::encode, ConsumerInfo::encoded_len);
+    json(
+        input,
+        ConsumerInfoResponse::decode,
+        ConsumerInfoResponse::encode,
+        ConsumerInfoResponse::encoded_len,
+    );
+    json(input, ConsumerConfig::decode, ConsumerConfig::encode, ConsumerConfig::encoded_len);
+}
+
+/// All that the meta group assigned.
+pub fn meta_snapshot(input: &[u8]) {
+    if let Ok(snapshot) = MetaSnapshot::decode(&Bytes::copy_from_slice(input), &limits()) {
+        let encoded = snapshot.encode().expect("far below 4 GiB");
+        let again = MetaSnapshot::decode(&encoded, &Limits::default()).expect("just encoded");
+        assert_eq!(again.document(), snapshot.document(), "decoded from {encoded:?}");
+    }
+}
+
 /// A run of deleted messages.
 pub fn delete_range(input: &[u8]) {
     json(input, DeleteRange::decode, DeleteRange::encode, DeleteRange::encoded_len);
@@ -270,8 +292,9 @@ pub fn stream_assignment(input: &[u8]) {
     settles(input, StreamAssignment::decode, StreamAssignment::encode_remove);
 }
 
-/// What a stream is like, alone or as an answer.
+/// What a stream is like, alone, as an answer, or only how it is meant to be.
 pub fn stream_info(input: &[u8]) {
+    json(input, StreamConfig::decode, StreamConfig::encode, StreamConfig::encoded_len);
     json(input, StreamInfo::decode, StreamInfo::encode, StreamInfo::encoded_len);
     json(
         input,
