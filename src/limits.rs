@@ -40,6 +40,9 @@ pub struct Limits {
     /// Bytes of live append entries that a follower in a catchup keeps for its end; at the
     /// bound they are dropped and asked for again.
     pub follower_held: ByteCount,
+    /// Bytes of records that a follower has taken and its disk has not written; at the bound it takes
+    /// no more, and catches up once half of them are written. Its leader and the others go on.
+    pub follower_unwritten: ByteCount,
     /// Bytes in flight of the catchup of one follower's log (upstream: 2 MiB).
     pub log_catchup_in_flight: ByteCount,
     /// Bytes in flight of all catchups of streams that a node serves (upstream: 64 MiB); at the
@@ -112,6 +115,7 @@ impl Default for Limits {
             read_messages: 4096,
             store_in_flight: ByteCount::new(16 * MIB),
             follower_held: ByteCount::new(8 * MIB),
+            follower_unwritten: ByteCount::new(16 * MIB),
             log_catchup_in_flight: ByteCount::new(2 * MIB),
             stream_catchups_in_flight: ByteCount::new(64 * MIB),
             stream_catchup_bytes: ByteCount::new(16 * MIB),

@@ -3,7 +3,9 @@
 use jetwake::config::GroupKind;
 use jetwake::ids::{ByteCount, Index, PeerId, Term};
 use jetwake::raft::{Cancelled, Catchup, Gap};
-use jetwake_sim::lone::{self, Append, Lone, LoneDisk};
+use jetwake::subject::Subject;
+use jetwake::time::Duration;
+use jetwake_sim::lone::{self, Append, Lone, LoneDisk, Message};
 
 const MEMBERS: [&str; 3] = ["n1", "n2", "n3"];
 
@@ -82,4 +84,87 @@ fn a_catchup_ends_with_its_leader_and_with_its_disk() {
     let (found, why) = (Gap { have: Index::new(1), ..found }, Cancelled::Aside);
     assert_eq!(node.status().catchup, Catchup::Cancelled { gap: found, why });
     assert!(!node.listens(&inbox));
+}
+
+/// Bytes of a record of these tests.
+fn record_bytes() -> u64 {
+    record(2).to_bytes().len() as u64
+}
+
+#[test]
+fn a_follower_takes_no_more_than_its_disk_keeps_up_with() {
+    for held in [0, 3] {
+        let mut config = lone::config(&MEMBERS, GroupKind::Plain);
+        config.limits.follower_unwritten = ByteCount::new(4 * record_bytes());
+        config.limits.follower_held = ByteCount::new(held * record_bytes());
+        let mut node = Lone::start(config, LoneDisk::default());
+        node.hear(&record(1));
+        node.hold_writes();
+        node.sent();
+        // The disk stands still, and the leader goes on: heartbeats are heard, records are not taken.
+        for index in 2..=40 {
+            node.hear(&record(index));
+            node.wait(Duration::from_millis(300));
+        }
+        let status = node.status();
+        assert_eq!(status.last.index, Index::new(5), "four records wait for the disk");
+        assert!(matches!(status.catchup, Catchup::OwnDisk(gap) if gap.want == Index::new(40)));
+        assert_eq!((status.leader, node.inbox()), (Some(PeerId::from_name("n2")), None));
+        assert!(node.sent().is_empty(), "nothing is promised, and nothing asked for");
+
+        // It goes on: what was held is taken, and the rest asked for.
+        node.release_writes();
+        node.hear(&Append::by("n2", 1).after(1, 40).commit(40));
+        let known = 5 + held;
+        assert_eq!(node.status().last.index, Index::new(known));
+        assert!(matches!(node.status().catchup, Catchup::Waiting(gap) if gap.have.get() == known));
+        assert!(node.inbox().is_some());
+        (known + 1..=40).for_each(|index| node.feed(&record(index)));
+        node.hear(&Append::by("n2", 1).after(1, 40).commit(40));
+        assert_eq!((node.status().catchup, node.status().commit), (Catchup::None, Index::new(40)));
+        assert_eq!(node.acks().last(), Some(&(1, 40)));
+    }
+}
+
+#[test]
+fn a_leader_feeds_a_follower_within_its_window_and_keeps_nobody_waiting() {
+    let mut config = lone::config(&MEMBERS, GroupKind::Plain);
+    config.limits.log_catchup_in_flight = ByteCount::new(5 * record_bytes());
+    // Most records must be read from disk.
+    config.limits.log_cache = ByteCount::new(1);
+    let mut node = Lone::start(config, LoneDisk::default());
+    (1..=30).for_each(|index| node.hear(&record(index)));
+    node.elect(&["n3"]);
+    let term = node.status().term.get();
+    node.acknowledge("n3", term, 31);
+    node.sent();
+
+    let inbox = Subject::from_static("$NRG.CR.laggards");
+    node.ask_catchup("n2", (0, 0), &inbox);
+    let fed = |node: &mut Lone| {
+        let sent = node.sent().into_iter().filter(|sent| sent.subject == inbox);
+        sent.map(|sent| match sent.message {
+            Message::Append(entry) => (entry.previous_index.next(), entry.encoded_len() as u64),
+            other => panic!("it feeds {other:?}"),
+        })
+        .collect::<Vec<_>>()
+    };
+    let (mut on_disk, mut flying) = (Index::ZERO, fed(&mut node));
+    while on_disk < Index::new(31) {
+        let bytes: u64 = flying.iter().map(|(_, bytes)| bytes).sum();
+        assert!(!flying.is_empty() && bytes <= 6 * record_bytes() + 10, "{bytes} are in flight");
+        assert_eq!(flying[0].0, on_disk.next(), "none is left out");
+        // Meanwhile the others commit.
+        let commit = node.status().commit.get();
+        node.propose("new");
+        node.acknowledge("n3", term, commit + 1);
+        assert_eq!(node.status().commit.get(), commit + 1);
+        // The slow one has written one record, and gets about as much.
+        let (written, _) = flying.remove(0);
+        on_disk = written;
+        assert!(fed(&mut node).is_empty(), "the window is full");
+        node.respond("n2", (1, written.get(), false), None);
+        flying.extend(fed(&mut node));
+    }
+    assert_eq!(node.status().peers.iter().map(|peer| peer.last.get()).min(), Some(31));
 }

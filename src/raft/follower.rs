@@ -10,6 +10,7 @@ use alloc::format;
 use bytes::Bytes;
 
 use super::gap::{Asking, Cancelled, Catchup, Phase};
+use super::log::Log;
 use super::{
     Context, Raft, Refusal, State, check_identity, election::Occasion, send_to,
     snapshot::is_snapshot,
@@ -160,7 +161,7 @@ impl Raft {
     /// Takes in, holds or asks for what is before a live entry.
     fn take_live(&mut self, context: &mut Context<'_>, entry: AppendEntry, record: Bytes) {
         match self.join(context.limits, &entry) {
-            Join::Joins => {
+            Join::Joins if self.has_room(context, &entry) => {
                 self.cancelled = None;
                 if self.take(context, &entry, record, true) {
                     self.take_held(context);
@@ -172,7 +173,7 @@ impl Raft {
                     self.ask_for_catchup(context, Some((entry, record)));
                 }
             }
-            Join::Gap => {
+            Join::Gap | Join::Joins => {
                 let most = context.limits.follower_held.get();
                 let State::Follower(follower) = &mut self.state else { return };
                 match &mut follower.catchup {
@@ -293,7 +294,9 @@ impl Raft {
             let State::Follower(follower) = &mut self.state else { return };
             let Some(catchup) = &mut follower.catchup else { return };
             let Some((entry, _)) = catchup.held.front() else { return };
-            if entry.previous_index > self.log.last().index {
+            if entry.previous_index > self.log.last().index
+                || !has_room(&self.log, context.limits, entry)
+            {
                 return;
             }
             let Some((entry, record)) = catchup.held.pop_front() else { return };
@@ -368,7 +371,8 @@ impl Raft {
         }
     }
 
-    /// Asks the leader for everything behind the end of the log, at a fresh inbox.
+    /// Asks the leader for everything behind the end of the log, at a fresh inbox; not before this
+    /// member's own disk has written most of what is here.
     fn ask_for_catchup(&mut self, context: &mut Context<'_>, beyond: Option<(AppendEntry, Bytes)>) {
         let State::Follower(follower) = &mut self.state else { return };
         let before = follower.catchup.take();
@@ -378,10 +382,10 @@ impl Raft {
         let (Some(leader), Some(reply)) = (follower.leader, follower.reply.clone()) else { return };
         let last = self.log.last();
         let inbox = subject::raft_catchup(context.random);
-        context.out.subscribe(self.group, inbox.clone());
-        if before.is_some() && context.limits.planted(Canary::CatchupEndsSuccessor) {
-            context.out.unsubscribe(&inbox);
-        }
+        let phase = match self.log.unwritten() * 2 >= most_unwritten(context.limits) {
+            true => Phase::OwnDisk,
+            false => Phase::Asked { stalls: 0 },
+        };
         let mut asking = Asking {
             inbox: inbox.clone(),
             leader,
@@ -392,7 +396,7 @@ impl Raft {
             beyond: before.as_ref().map_or(Index::ZERO, |asking| asking.beyond),
             until: context.now + context.timers.log_catchup_stall,
             reply: None,
-            phase: Phase::Asked { stalls: 0 },
+            phase,
             held: VecDeque::new(),
             held_bytes: 0,
         };
@@ -401,11 +405,40 @@ impl Raft {
         }
         follower.catchup = Some(asking);
         self.cancelled = None;
+        if phase == Phase::OwnDisk {
+            return;
+        }
+        context.out.subscribe(self.group, inbox.clone());
+        if before.is_some() && context.limits.planted(Canary::CatchupEndsSuccessor) {
+            context.out.unsubscribe(&inbox);
+        }
         let request =
             AppendResponse { term: last.term, index: last.index, peer: self.me, success: false };
         context.out.push(send_to(leader, reply, Some(inbox), request.to_bytes()));
         let phase = format!("the log asks {leader} for what follows {}", last.index);
         context.out.report(self.group, Report::Catchup(phase));
+    }
+
+    /// Whether this member's own disk keeps up, so that one more record may be handed to it.
+    fn has_room(&self, context: &Context<'_>, entry: &AppendEntry) -> bool {
+        has_room(&self.log, context.limits, entry)
+    }
+
+    /// Goes on with what its own disk had no room for, once half of that is written.
+    fn go_on_with_disk(&mut self, context: &mut Context<'_>) {
+        let waits = matches!(&self.state, State::Follower(Follower { catchup: Some(asking), .. })
+            if asking.phase == Phase::OwnDisk);
+        if !waits || self.log.unwritten() * 2 >= most_unwritten(context.limits) {
+            return;
+        }
+        self.take_held(context);
+        self.end_catchup_if_joined(context);
+        if let State::Follower(Follower { catchup: Some(asking), .. }) = &self.state
+            && asking.phase == Phase::OwnDisk
+            && asking.held.is_empty()
+        {
+            self.ask_for_catchup(context, None);
+        }
     }
 
     /// Nothing came for too long: the leader is asked again.
@@ -452,7 +485,7 @@ impl Raft {
             self.receive_snapshot(context, &entry)?;
         } else {
             match self.join(context.limits, &entry) {
-                Join::Joins => {
+                Join::Joins if self.has_room(context, &entry) => {
                     self.take(context, &entry, payload.clone(), false);
                 }
                 Join::Conflicts => {
@@ -460,7 +493,7 @@ impl Raft {
                         self.ask_for_catchup(context, None);
                     }
                 }
-                Join::Covered | Join::Gap => {}
+                Join::Covered | Join::Gap | Join::Joins => {}
             }
         }
         self.take_held(context);
@@ -471,6 +504,7 @@ impl Raft {
 
     /// Sends the acks that are owed and whose records are on disk.
     pub(super) fn acknowledge(&mut self, context: &mut Context<'_>) {
+        self.go_on_with_disk(context);
         self.tell_catchup_progress(context);
         let receiving = self.receiving_snapshot();
         let State::Follower(follower) = &mut self.state else { return };
@@ -524,11 +558,30 @@ impl Raft {
             return self.campaign(context, Occasion::Silence);
         }
         if let Some(asking) = follower.catchup.as_ref().filter(|c| context.now >= c.until) {
-            let stalls = match asking.phase {
-                Phase::Asked { stalls } => stalls.saturating_add(1),
-                Phase::Log | Phase::Snapshot(_) => 1,
-            };
-            self.catchup_stalled(context, stalls);
+            match asking.phase {
+                Phase::OwnDisk => self.wait_for_own_disk(context),
+                Phase::Asked { stalls } => self.catchup_stalled(context, stalls.saturating_add(1)),
+                Phase::Log | Phase::Snapshot(_) => self.catchup_stalled(context, 1),
+            }
         }
     }
+
+    /// The disk is slow, which is no reason to ask anybody for anything.
+    fn wait_for_own_disk(&mut self, context: &mut Context<'_>) {
+        if let State::Follower(Follower { catchup: Some(asking), .. }) = &mut self.state {
+            asking.until = context.now + context.timers.log_catchup_stall;
+        }
+    }
+}
+
+/// Whether a record may be handed to the disk: one that is here already may, and a new one while
+/// fewer bytes than [`Limits::follower_unwritten`] wait for it.
+fn has_room(log: &Log, limits: &Limits, entry: &AppendEntry) -> bool {
+    let new = !entry.entries.is_empty() && entry.previous_index == log.last().index;
+    !new || log.unwritten() < most_unwritten(limits)
+}
+
+/// At least one byte: with none, nothing could ever be taken.
+fn most_unwritten(limits: &Limits) -> u64 {
+    limits.follower_unwritten.get().max(1)
 }

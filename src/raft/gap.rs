@@ -37,6 +37,10 @@ pub enum Catchup {
     None,
     /// The leader was asked, and nothing came yet.
     Waiting(Gap),
+    /// This member's own disk is behind by more than
+    /// [`Limits::follower_unwritten`](crate::limits::Limits::follower_unwritten): it takes nothing,
+    /// and asks for nothing, before half of that is written.
+    OwnDisk(Gap),
     /// Records come from the leader's log.
     Log(Gap),
     /// A snapshot came in place of records that the leader's log no longer has.
@@ -87,6 +91,7 @@ impl fmt::Display for Catchup {
         match self {
             Self::None => f.write_str("nothing is missing"),
             Self::Waiting(gap) => write!(f, "waits for {}: {gap}", gap.leader),
+            Self::OwnDisk(gap) => write!(f, "waits for its own disk: {gap}"),
             Self::Log(gap) => write!(f, "from the log of {}: {gap}", gap.leader),
             Self::Snapshot { gap, covers } => {
                 write!(f, "from a snapshot of {} that covers {covers}: {gap}", gap.leader)
@@ -142,6 +147,8 @@ pub(super) struct Asking {
 /// What an answer to a catchup consists of, so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
+    /// Nothing: the leader was not asked, since this member's disk is behind.
+    OwnDisk,
     /// Nothing, after so many stalls.
     Asked { stalls: u32 },
     /// Records.
@@ -178,6 +185,7 @@ impl Asking {
         match self.phase {
             Phase::Asked { stalls: 0 } => Catchup::Waiting(gap),
             Phase::Asked { stalls } => Catchup::Stalled { gap, times: stalls },
+            Phase::OwnDisk => Catchup::OwnDisk(gap),
             Phase::Log => Catchup::Log(gap),
             Phase::Snapshot(covers) => Catchup::Snapshot { gap, covers },
         }

@@ -85,6 +85,11 @@ impl Log {
         self.size_through(self.last)
     }
 
+    /// About how many bytes of records are not on disk yet.
+    pub(crate) fn unwritten(&self) -> u64 {
+        self.size().bytes.saturating_sub(self.size_through(self.durable).bytes)
+    }
+
     /// What a compaction through this record would free.
     pub(crate) fn size_through(&self, index: Index) -> LogSize {
         size(&self.sizes, self.base.index, index.min(self.last))
