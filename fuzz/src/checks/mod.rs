@@ -3,13 +3,14 @@
 //! They know nothing of a fuzzer, so that the project's tests can replay the corpora through them.
 
 pub mod formats;
+pub mod lives;
 pub mod subjects;
 pub mod traces;
 
 /// A check of any bytes.
 pub type Check = fn(&[u8]);
 
-/// The check of each target that needs the core alone, under the target's name.
+/// The check of each target that needs the core and the simulator alone, under the target's name.
 pub const CHECKS: &[(&str, Check)] = &[
     ("api_response", formats::api_response),
     ("append_entry", formats::append_entry),
@@ -28,6 +29,7 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("peer_state", formats::peer_state),
     ("publish_ack", formats::publish_ack),
     ("purge", formats::purge),
+    ("raft_group", lives::raft_group),
     ("raft_snapshot", formats::raft_snapshot),
     ("s2_block", formats::s2_block),
     ("s2_stream", formats::s2_stream),

@@ -42,6 +42,7 @@ pub mod record;
 pub mod records;
 pub mod setup;
 pub mod shrink;
+pub mod steps;
 pub mod store;
 pub mod story;
 pub mod trace;
