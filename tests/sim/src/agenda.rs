@@ -54,6 +54,11 @@ impl<T> Agenda<T> {
         self.entries.push(Entry { at, number: self.numbered, due });
     }
 
+    /// Whether anything of this kind is still to come.
+    pub fn any(&self, mut so: impl FnMut(&T) -> bool) -> bool {
+        self.entries.iter().any(|entry| so(&entry.due))
+    }
+
     /// When the next thing is due.
     pub fn next_at(&self) -> Option<Time> {
         self.entries.peek().map(|entry| entry.at)

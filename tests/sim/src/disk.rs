@@ -27,6 +27,8 @@ pub struct DiskConditions {
     pub load: Range<Duration>,
     /// How likely a load or read fails.
     pub read_failures: PerMillion,
+    /// How many unsynced writes are on disk all the same after a crash; drawn if none.
+    pub crash_keeps: Option<usize>,
 }
 
 impl Default for DiskConditions {
@@ -37,6 +39,7 @@ impl Default for DiskConditions {
             take: micros(10, 100),
             load: micros(20, 500),
             read_failures: 0,
+            crash_keeps: None,
         }
     }
 }
@@ -441,6 +444,9 @@ impl Disk {
 
     /// How many of so many unsynced writes are on disk all the same.
     fn prefix(&mut self, writes: usize) -> usize {
+        if let Some(kept) = self.conditions.crash_keeps {
+            return kept.min(writes);
+        }
         match self.dice.below(4) {
             0 => 0,
             1 => writes,

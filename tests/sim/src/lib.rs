@@ -40,12 +40,14 @@ pub mod plain;
 pub mod process;
 pub mod record;
 pub mod records;
+pub mod script;
 pub mod setup;
 pub mod shrink;
 pub mod steps;
 pub mod store;
 pub mod story;
 pub mod trace;
+pub mod wording;
 pub mod workload;
 
 pub use client::ClientPlan;

@@ -1,7 +1,7 @@
 //! The record of a run: what happened, when, on which machine. The story that is printed and the
 //! page that is drawn are both made of it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use jetwake::command::Role;
 use jetwake::ids::{GroupId, Index, Term};
@@ -9,6 +9,12 @@ use jetwake::time::{Duration, Time};
 
 use crate::network::Machine;
 use crate::story::Detail;
+use crate::wording::Said;
+
+/// Why a message is missed whose receiver does not run.
+pub const DOWN: &str = "being down";
+/// Why a message is missed for which nobody listens any more.
+pub const DEAF: &str = "listening no longer";
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,16 +115,41 @@ pub enum Kind {
     Reported(String),
     /// It asks for a change of its log.
     Wrote(String),
+    /// A change of its log is on disk.
+    Durable(String),
+    /// It knows of a quorum for every record up to this one.
+    Committed(Index),
+    /// Its machine or its store took something on.
+    Applied(String),
+    /// A catchup of its log is over, and where its log ends.
+    CaughtUp(Index),
+    /// A client asks it for something.
+    Asked(String),
+    /// It answers a client: what was asked, and the answer.
+    Answered {
+        /// What was asked.
+        asked: String,
+        /// What it answers.
+        answer: String,
+    },
     /// It sends a message.
     Sent {
         /// To whom.
         to: Machine,
-        /// Where it arrives.
-        subject: String,
         /// What it says.
-        what: String,
+        said: Said,
         /// When each copy arrives; nothing if it is lost.
         arrivals: Vec<Time>,
+    },
+    /// A message that was sent to it reached nobody: its link was cut meanwhile, its process was
+    /// down, or it listened no longer.
+    Missed {
+        /// Who had sent it.
+        from: Machine,
+        /// What it says.
+        said: Said,
+        /// Why.
+        why: &'static str,
     },
     /// Something that a client did or was told.
     Client(String),
@@ -140,13 +171,24 @@ pub struct Record {
     most: usize,
     left_out: u64,
     happenings: VecDeque<Happening>,
+    /// The newest of each state among those that are left out.
+    before: BTreeMap<(Machine, Option<GroupId>, Lasting), Happening>,
+}
+
+/// Happenings of which the newest says how a machine stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Lasting {
+    Running,
+    Pause,
+    Role,
 }
 
 impl Record {
     /// A record that keeps so many happenings at most; the oldest go first.
     pub fn new(machines: usize, detail: Detail, most: usize) -> Self {
         let happenings = VecDeque::new();
-        Self { machines, detail, most: most.max(1), left_out: 0, happenings }
+        let before = BTreeMap::new();
+        Self { machines, detail, most: most.max(1), left_out: 0, happenings, before }
     }
 
     /// Whether happenings of this detail are kept.
@@ -157,10 +199,33 @@ impl Record {
     /// Adds what happened.
     pub fn add(&mut self, happening: Happening) {
         if self.happenings.len() == self.most {
-            self.happenings.pop_front();
-            self.left_out += 1;
+            self.leave_out_oldest();
         }
         self.happenings.push_back(happening);
+    }
+
+    fn leave_out_oldest(&mut self) {
+        let Some(oldest) = self.happenings.pop_front() else { return };
+        self.left_out += 1;
+        let lasting = match oldest.kind {
+            Kind::Started | Kind::Crashed { .. } => Lasting::Running,
+            Kind::Paused | Kind::Resumed => Lasting::Pause,
+            Kind::Role { .. } | Kind::StoodAside(_) => Lasting::Role,
+            _ => return,
+        };
+        if let Some(machine) = oldest.machine {
+            if lasting == Lasting::Running {
+                // Whoever starts or dies is nothing of what it was.
+                self.before.retain(|(of, ..), _| *of != machine);
+            }
+            self.before.insert((machine, oldest.group, lasting), oldest);
+        }
+    }
+
+    /// How the machines stood before the first happening that is kept, in the happenings that
+    /// brought them there.
+    pub fn before(&self) -> impl Iterator<Item = &Happening> {
+        self.before.values()
     }
 
     /// How many earlier happenings were not kept.

@@ -104,17 +104,27 @@ impl fmt::Display for Kind {
             Self::Snapshot { index, .. } => write!(f, "takes a snapshot of {index}"),
             Self::StoodAside(why) => write!(f, "stands aside: {why}"),
             Self::Wrote(what) => write!(f, "writes {what}"),
-            Self::Sent { to, subject, what, arrivals } => {
+            Self::Durable(what) => write!(f, "has {what} on disk"),
+            Self::Committed(index) => write!(f, "commits {index}"),
+            Self::CaughtUp(last) => write!(f, "ends its catchup, with a log to {last}"),
+            Self::Asked(what) => write!(f, "is asked: {what}"),
+            Self::Answered { asked, answer } => write!(f, "answers {asked}: {answer}"),
+            Self::Missed { from, said, why } => {
+                write!(f, "does not hear {from}, {why}: {}", said.words)
+            }
+            Self::Sent { to, said, arrivals } => {
                 let copies = match arrivals.len() {
                     0 => ", and it is lost",
                     1 => "",
                     _ => ", and it is doubled",
                 };
-                write!(f, "> {to} {subject}: {what}{copies}")
+                write!(f, "> {to}: {}{copies}", said.words)
             }
-            Self::Fault(what) | Self::Refused(what) | Self::Reported(what) | Self::Client(what) => {
-                f.write_str(what)
-            }
+            Self::Fault(what)
+            | Self::Applied(what)
+            | Self::Refused(what)
+            | Self::Reported(what)
+            | Self::Client(what) => f.write_str(what),
             Self::Violated { rule, what } => write!(f, "VIOLATION {rule}: {what}"),
         }
     }

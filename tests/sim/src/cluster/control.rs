@@ -13,6 +13,8 @@ use crate::faults::Relief;
 use crate::network::Machine;
 use crate::process::Doom;
 use crate::record::Kind;
+use crate::story::Detail;
+use crate::wording;
 
 impl Cluster {
     /// Starts a machine's process on what its disk holds.
@@ -285,7 +287,12 @@ impl Cluster {
         asker: Asker,
     ) {
         let incarnation = self.incarnations[machine.0];
-        self.requests.insert(id, Pending { machine, incarnation, group, asker });
+        let told = self.record.keeps(Detail::Messages);
+        let asked = if told { wording::request(&request) } else { String::new() };
+        self.tell_at(Detail::Messages, Some(machine), Some(group), |cluster| {
+            Kind::Asked(cluster.spell(&asked))
+        });
+        self.requests.insert(id, Pending { machine, incarnation, group, asker, asked });
         self.deliver(machine, Event::Request { id, group, request });
     }
 

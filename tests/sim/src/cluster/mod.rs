@@ -9,13 +9,15 @@ mod clients;
 mod control;
 mod perform;
 mod settle;
+mod steer;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use jetwake::command::{Answer, Command, LogChange};
 use jetwake::event::{Event, Request};
-use jetwake::ids::{GroupId, PeerId, RequestId};
+use jetwake::ids::{GroupId, Index, PeerId, RequestId};
+use jetwake::node::Node;
 use jetwake::time::{Duration, Time};
 
 use crate::agenda::Agenda;
@@ -92,12 +94,14 @@ enum Due {
 }
 
 /// A request that a node was handed and has not answered.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Pending {
     machine: Machine,
     incarnation: u32,
     group: GroupId,
     asker: Asker,
+    /// What is asked, in words, if that is told.
+    asked: String,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -306,11 +310,26 @@ impl Cluster {
             || !process.subscriptions.hear(&subject)
         {
             self.coverage.count("messages that reached nobody");
-            return;
+            return self.missed(Envelope { from, to, subject, reply, payload });
         }
         let named = self.network.conditions.names_senders;
         let from = named.then_some(self.processes[from.0].peer);
         self.deliver(to, Event::Received { from, subject, reply, payload });
+    }
+
+    /// Tells of a message that reaches nobody.
+    fn missed(&mut self, envelope: Envelope) {
+        let (from, to) = (envelope.from, envelope.to);
+        let why = match () {
+            () if self.network.is_cut(from, to) => "whose link is cut",
+            () if !self.processes[to.0].is_up() => crate::record::DOWN,
+            () => crate::record::DEAF,
+        };
+        self.tell_at(Detail::Messages, Some(to), None, |cluster| Kind::Missed {
+            from,
+            said: cluster.said(&envelope, to),
+            why,
+        });
     }
 
     fn disk_done(&mut self, machine: Machine, work: DiskWork) {
@@ -337,6 +356,9 @@ impl Cluster {
         change: &jetwake::command::LogChange,
     ) {
         self.ledger.durable(machine, group, change);
+        self.tell_at(Detail::Messages, Some(machine), Some(group), |_| {
+            Kind::Durable(crate::wording::durable(change))
+        });
         self.look(machine, &Seen::Durable { group, change });
     }
 
@@ -355,8 +377,12 @@ impl Cluster {
         self.events += 1;
         let shown = process.clock.shows(self.now);
         self.tell_event(machine, &event);
+        let before = self.standings(&node);
         node.handle(shown, event);
-        if self.drain(machine, &mut node) {
+        self.tell_commits(machine, &node, &before);
+        let lives = self.drain(machine, &mut node);
+        self.tell_ended_catchups(machine, &node, &before);
+        if lives {
             let slack = self.dice.duration(&(Duration::ZERO..self.setup.slack));
             let process = &mut self.processes[machine.0];
             process.note_deadline(self.now, node.deadline(), slack);
@@ -383,8 +409,40 @@ impl Cluster {
         }
     }
 
+    /// How far a node's groups are committed, and whether they catch up, if that is told.
+    fn standings(&self, node: &Node) -> Vec<(Index, bool)> {
+        let told = self.record.keeps(Detail::Messages);
+        let groups = (0..self.setup.groups.len() as u32).filter(|_| told).map(GroupId);
+        groups
+            .filter_map(|group| node.status(group))
+            .map(|status| (status.commit, status.catching_up))
+            .collect()
+    }
+
+    /// Tells what a node did not ask for, but decided.
+    fn tell_commits(&mut self, machine: Machine, node: &Node, before: &[(Index, bool)]) {
+        for (group, (commit, _)) in (0..).map(GroupId).zip(before) {
+            if let Some(status) = node.status(group).filter(|status| status.commit > *commit) {
+                self.tell_at(Detail::Messages, Some(machine), Some(group), |_| {
+                    Kind::Committed(status.commit)
+                });
+            }
+        }
+    }
+
+    /// As [`tell_commits`](Self::tell_commits), of catchups of the log.
+    fn tell_ended_catchups(&mut self, machine: Machine, node: &Node, before: &[(Index, bool)]) {
+        for (group, (_, catching_up)) in (0..).map(GroupId).zip(before) {
+            if let Some(status) = node.status(group).filter(|s| *catching_up && !s.catching_up) {
+                self.tell_at(Detail::Messages, Some(machine), Some(group), |_| {
+                    Kind::CaughtUp(status.last.index)
+                });
+            }
+        }
+    }
+
     /// Performs a node's commands; false if it is to die before the next.
-    fn drain(&mut self, machine: Machine, node: &mut jetwake::node::Node) -> bool {
+    fn drain(&mut self, machine: Machine, node: &mut Node) -> bool {
         while let Some(command) = node.poll() {
             if let Some(doom) = &mut self.processes[machine.0].doom {
                 if doom.commands == 0 {
@@ -460,7 +518,7 @@ impl Cluster {
     }
 
     /// A text of a node's, with the names of servers in the place of their peer ids.
-    fn spell(&self, text: &str) -> String {
+    pub(crate) fn spell(&self, text: &str) -> String {
         let peers = self.machines().into_iter().zip(&self.peers);
         peers.fold(text.into(), |text: String, (machine, peer)| {
             text.replace(&peer.to_string(), &machine.to_string())

@@ -12,8 +12,8 @@ use crate::client::{Told, told};
 use crate::disk::DiskWork;
 use crate::network::{Envelope, Machine, Passage, is_literal};
 use crate::record::Kind;
-use crate::records;
 use crate::story::Detail;
+use crate::wording;
 
 const CONTRACT: &str = "the contract of commands";
 
@@ -47,6 +47,12 @@ impl Cluster {
             }
             Command::Store { id, group, change, mark } => {
                 self.applies(machine, group, touched(&mark));
+                let told = self.record.keeps(Detail::Messages);
+                if let Some(what) = told.then(|| wording::store_change(&change, &mark)).flatten() {
+                    self.tell_at(Detail::Messages, Some(machine), Some(group), |_| {
+                        Kind::Applied(what)
+                    });
+                }
                 let work = self.disks[machine.0].take(now, id, group, change, mark);
                 self.try_disk(machine, work);
             }
@@ -62,11 +68,21 @@ impl Cluster {
             Command::Answer { id, answer } => self.answer(machine, id, answer),
             Command::Apply { group, index, entries } => {
                 self.applies(machine, group, index);
+                if !entries.is_empty() {
+                    self.tell_at(Detail::Messages, Some(machine), Some(group), |_| {
+                        let told: Vec<_> =
+                            entries.iter().map(|entry| wording::text(entry)).collect();
+                        Kind::Applied(format!("applies {index} {}", told.join(", ")))
+                    });
+                }
                 let plain = self.processes[machine.0].machines.entry(group).or_default();
                 let applied = plain.apply(index, &entries);
                 self.plain_applies(machine, group, applied);
             }
             Command::ApplySnapshot { group, index, data } => {
+                self.tell_at(Detail::Messages, Some(machine), Some(group), |_| {
+                    Kind::Applied(format!("takes the state of the snapshot through {index} on"))
+                });
                 let plain = self.processes[machine.0].machines.entry(group).or_default();
                 let applied = plain.install(index, &data);
                 self.plain_applies(machine, group, applied);
@@ -159,6 +175,10 @@ impl Cluster {
             let what = format!("{machine} answers request {id}, which it was not asked");
             return self.violate(CONTRACT, what);
         }
+        self.tell_at(Detail::Messages, Some(machine), Some(pending.group), |cluster| {
+            let asked = cluster.spell(&pending.asked);
+            Kind::Answered { asked, answer: wording::told(&told(&answer)) }
+        });
         match pending.asker {
             Asker::Test => {
                 self.answers.insert(id, answer);
@@ -223,7 +243,7 @@ impl Cluster {
             _ => Detail::Events,
         };
         self.tell_at(detail, Some(machine), Some(group), |cluster| {
-            Kind::Wrote(cluster.spell(&describe(change)))
+            Kind::Wrote(cluster.spell(&wording::log_change(change)))
         });
     }
 
@@ -292,9 +312,11 @@ impl Cluster {
             Report::StoodAside(why) => Kind::StoodAside(self.spell(why)),
             Report::Members { members, committed } => {
                 let machines = members.iter().filter_map(|peer| self.machine_of(*peer));
-                Kind::Members { members: machines.collect(), committed: *committed }
+                let mut members: Vec<_> = machines.collect();
+                members.sort();
+                Kind::Members { members, committed: *committed }
             }
-            other => Kind::Reported(self.spell(&format!("{other:?}"))),
+            other => Kind::Reported(self.spell(&wording::report(other))),
         }
     }
 
@@ -318,62 +340,21 @@ impl Cluster {
     }
 
     fn tell_message(&mut self, envelope: &Envelope, to: Machine, passage: &Passage) {
-        let Envelope { from, subject, payload, .. } = envelope;
-        self.tell_at(Detail::Messages, Some(*from), None, |_| Kind::Sent {
+        self.tell_at(Detail::Messages, Some(envelope.from), None, |cluster| Kind::Sent {
             to,
-            subject: subject.to_string(),
-            what: read_message(subject, payload),
+            said: cluster.said(envelope, to),
             arrivals: passage.arrivals.clone(),
         });
     }
-}
 
-fn describe(change: &LogChange) -> String {
-    match change {
-        LogChange::Append { index, record } => format!("record {index}, {} bytes", record.len()),
-        LogChange::Truncate { last } => format!("a truncation to {last}"),
-        LogChange::Compact { through } => format!("a compaction through {through}"),
-        LogChange::Reset { last } => format!("a reset to begin behind {last}"),
-        LogChange::TermAndVote(written) => match written.vote {
-            Some(vote) => format!("term {} and its vote for {vote}", written.term),
-            None => format!("term {} without a vote", written.term),
-        },
-        LogChange::Snapshot { index, term, .. } => {
-            format!("a snapshot through {index} of term {term}")
-        }
-        other => format!("{other:?}"),
+    /// What a message says to whom it reaches.
+    pub(super) fn said(&self, envelope: &Envelope, to: Machine) -> wording::Said {
+        let group = self.inboxes.of_entries(&envelope.subject);
+        let role = group.and_then(|group| self.processes[to.0].roles.get(&group));
+        let asks = envelope.reply.is_some();
+        let term = role.map(|(_, term, _)| *term);
+        let mut said = wording::message(&envelope.subject, &envelope.payload, asks, term);
+        said.words = self.spell(&said.words);
+        said
     }
-}
-
-fn read_message(subject: &Subject, payload: &bytes::Bytes) -> String {
-    let bytes = subject.as_bytes();
-    let entry = || {
-        records::append_entry(payload).map(|entry| {
-            let (term, commit, count) = (entry.term, entry.commit, entry.entries.len());
-            let (before, term_before) = (entry.previous_index, entry.previous_term);
-            format!(
-                "term {term}, behind {before} of term {term_before}, commit {commit}, {count} entries"
-            )
-        })
-    };
-    let read = if bytes.starts_with(b"$NRG.AE.") || bytes.starts_with(b"$NRG.CR.") {
-        entry()
-    } else if bytes.starts_with(b"$NRG.V.") {
-        records::vote_request(payload).map(|request| {
-            let (term, last, last_term) = (request.term, request.last_index, request.last_term);
-            format!("asks for a vote in term {term}, has {last} of term {last_term}")
-        })
-    } else {
-        let response = records::append_response(payload).map(|response| {
-            let verdict = if response.success { "has" } else { "refuses, and has" };
-            format!("{verdict} {} in term {}", response.index, response.term)
-        });
-        response.or_else(|| {
-            records::vote_response(payload).map(|response| {
-                let verdict = if response.granted { "votes" } else { "does not vote" };
-                format!("{verdict} in term {}", response.term)
-            })
-        })
-    };
-    read.unwrap_or_else(|| format!("{} bytes", payload.len()))
 }
