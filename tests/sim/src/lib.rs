@@ -40,6 +40,7 @@ pub mod plain;
 pub mod process;
 pub mod record;
 pub mod records;
+pub mod report;
 pub mod script;
 pub mod setup;
 pub mod shrink;
