@@ -29,7 +29,9 @@ pub struct Limits {
     /// Bytes of recent log records that one group keeps in memory; older ones are loaded from
     /// disk when they are needed.
     pub log_cache: ByteCount,
-    /// Bytes of log after which a stream takes a snapshot and compacts.
+    /// Bytes of log after which a stream takes a snapshot and compacts, and the machine of a plain
+    /// group is told that a snapshot is wanted. A stream waits until it is twice as much while
+    /// followers are fed from the log.
     pub log_before_snapshot: ByteCount,
     /// Bytes of one load from the log or read from the store.
     pub load: ByteCount,
@@ -53,7 +55,9 @@ pub struct Limits {
     pub stream_catchup_bytes: ByteCount,
     /// Messages in flight of one catchup of a stream (upstream: 256 Ki).
     pub stream_catchup_messages: u64,
-    /// Bytes of one snapshot file; a larger one is refused.
+    /// Bytes of one snapshot file; a larger one is refused. A snapshot goes to a follower as one
+    /// message, so it is also refused where it would not fit into
+    /// [`peer_message`](Self::peer_message).
     pub snapshot: ByteCount,
     /// Bytes of one published message, header and payload (upstream's `max_payload`: 1 MiB); a
     /// larger one is refused with upstream's error.

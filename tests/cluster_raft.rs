@@ -308,3 +308,26 @@ fn every_request_is_answered_even_if_leadership_is_lost_meanwhile() {
     }
     cluster.settle_soundly();
 }
+
+#[test]
+fn machines_may_rest_while_others_go_on() {
+    let mut cluster = busy_cluster(13);
+    for round in 0..12 {
+        cluster.run_for(Duration::from_millis(300));
+        let machine = cluster.machines()[round % 3];
+        cluster.snapshot(machine, GROUP);
+        cluster.run_for(Duration::from_millis(50));
+        cluster.begin_checkpoint(machine, GROUP, true);
+        let before = acknowledged(&cluster);
+        cluster.pause_machine(machine, GROUP);
+        cluster.run_for(Duration::from_millis(700));
+        let leader = cluster.wait_for_leader(GROUP);
+        assert_ne!(leader, machine, "who cannot apply does not lead");
+        assert!(acknowledged(&cluster) > before, "the others go on");
+        assert!(!cluster.is_healthy(GROUP));
+        cluster.resume_machine(machine, GROUP);
+        cluster.wait("all are healthy", seconds(5), |cluster| cluster.is_healthy(GROUP));
+    }
+    assert!(cluster.coverage().get("checkpoints made durable") > 3);
+    cluster.settle_soundly();
+}

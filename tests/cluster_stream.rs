@@ -3,6 +3,7 @@
 
 use jetwake::event::Request;
 use jetwake::ids::{ByteCount, GroupId, Sequence};
+use jetwake::raft::{Health, Lacking};
 use jetwake::time::Duration;
 use jetwake_sim::client::{Told, told};
 use jetwake_sim::process::Doom;
@@ -73,6 +74,27 @@ fn a_follower_behind_a_compacted_log_catches_up_by_snapshot_and_catchup() {
     assert_eq!(cluster.coverage().get("snapshots installed"), 1);
     assert!(cluster.coverage().get("syncs asked for") >= 1, "{}", cluster.coverage());
     assert!(cluster.is_up(follower));
+    cluster.settle_soundly();
+}
+
+#[test]
+fn a_stream_is_healthy_when_group_and_messages_are_there() {
+    let mut setup = setup();
+    setup.limits.stream_catchup_messages = 1;
+    setup.limits.read_messages = 1;
+    let mut cluster = busy_cluster(11, setup);
+    let follower = leave_behind(&mut cluster);
+    let mut lacked = 0;
+    for _ in 0..60_000 {
+        cluster.run_for(Duration::from_millis(1));
+        let node = cluster.process(follower).node.as_ref();
+        match node.and_then(|node| node.health(GROUP, cluster.now())) {
+            Some(Health::CatchingUp { what: Lacking::Messages, .. }) => lacked += 1,
+            Some(Health::Healthy) => break,
+            _ => {}
+        }
+    }
+    assert!(lacked > 100, "the messages of three seconds come one by one, not {lacked} times");
     cluster.settle_soundly();
 }
 

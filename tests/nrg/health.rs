@@ -63,7 +63,7 @@ fn nrg_health_check_wait_for_catchup() {
 /// has what came meanwhile too.
 ///
 /// Upstream ends the first catchup and begins another; ours goes on to where the leader is.
-/// Seen red with `last >= catchup.from` in `Raft::end_catchup_if_joined`.
+/// Seen red with `true` for `last >= catchup.beyond` in `Raft::end_catchup_if_joined`.
 #[test]
 fn nrg_health_check_wait_for_double_catchup() {
     let mut node = quiet(member_that_holds_nothing());

@@ -176,7 +176,7 @@ fn nrg_memory_wal_empties_snapshots_dir() {
 /// After a restart the machine is handed the snapshot; it counts as applied when the machine says
 /// so, not before.
 ///
-/// Seen red with `processed: covered.index` and `applied: covered.index` at the start.
+/// Seen red without `self.machine.owe(…)` in `Raft::offer_newest`.
 #[test]
 fn nrg_snapshot_recovery() {
     let mut node = quiet_member();
@@ -460,7 +460,7 @@ fn nrg_install_snapshot_from_checkpoint_after_truncate_to_snapshot() {
 /// A snapshot becomes the machine's floor only when it is durable: until then the log keeps what it
 /// covers, and a crash leaves the snapshot before it.
 ///
-/// Seen red with the compaction asked for together with the write.
+/// Seen red with the compaction asked for in `Raft::write_snapshot`.
 #[test]
 fn a_log_is_compacted_only_behind_a_durable_snapshot() {
     let mut node = member();

@@ -16,9 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Show what each of the given nodes knows of a stream.
 ///
-/// One line a node: who leads as far as it knows, how many members it counts, and what its own
-/// replica holds. Fails if a node
-/// does not answer.
+/// One line a node: who leads as far as it knows, how many members it counts, what its own replica
+/// holds, and whether that is all, or what keeps it from that. Fails if a node does not answer.
 #[derive(Args)]
 pub(super) struct InfoArguments {
     /// The stream.
@@ -39,7 +38,7 @@ pub(super) fn run(arguments: InfoArguments) -> Result<(), Failure> {
     if !json {
         writeln!(
             out,
-            "{:12} {:12} {:>7} {:>12} {:>14} {:>12} {:>12} {:>10}",
+            "{:12} {:12} {:>7} {:>12} {:>14} {:>12} {:>12} {:>10}  health",
             "node", "leader", "members", "messages", "bytes", "first", "last", "deleted"
         )?;
     }
@@ -87,7 +86,7 @@ fn print(out: &mut impl Write, server: &str, info: &Value) -> std::io::Result<()
     let leader = info.pointer("/cluster/leader").and_then(Value::as_str);
     writeln!(
         out,
-        "{server:12} {:12} {:>7} {:>12} {:>14} {:>12} {:>12} {:>10}",
+        "{server:12} {:12} {:>7} {:>12} {:>14} {:>12} {:>12} {:>10}  {}",
         leader.filter(|name| !name.is_empty()).unwrap_or("-"),
         number("/jetwake/cluster_size"),
         number("/state/messages"),
@@ -95,5 +94,6 @@ fn print(out: &mut impl Write, server: &str, info: &Value) -> std::io::Result<()
         number("/state/first_seq"),
         number("/state/last_seq"),
         number("/state/num_deleted"),
+        info.pointer("/jetwake/health").and_then(Value::as_str).unwrap_or("-"),
     )
 }

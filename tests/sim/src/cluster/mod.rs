@@ -7,6 +7,7 @@
 mod checkpoint;
 mod clients;
 mod control;
+mod health;
 mod perform;
 mod settle;
 mod steer;

@@ -101,6 +101,9 @@ impl Cluster {
         self.rest("the replicas agree", patience, |cluster| {
             cluster.groups().all(|group| cluster.replicas_agree(group))
         });
+        self.rest("every member is healthy", patience, |cluster| {
+            cluster.groups().all(|group| cluster.is_healthy(group))
+        });
         if self.violations.is_empty() {
             self.check_end();
         }
