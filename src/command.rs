@@ -409,6 +409,13 @@ pub enum Report {
         /// Whether it came from the leader.
         installed: bool,
     },
+    /// What became of a message that its publisher wants traced.
+    Traced {
+        /// The request that published it.
+        request: RequestId,
+        /// Where it is stored; none if it is not.
+        sequence: Option<Sequence>,
+    },
     /// The group stands aside: it neither votes, acknowledges nor leads.
     StoodAside(String),
     /// The disk was read, and the member takes part from here on.

@@ -130,6 +130,14 @@ pub enum Event {
     },
     /// The moment of [`Node::deadline`](crate::node::Node::deadline) has come.
     DeadlineReached,
+    /// A server says what it can read, as nats-servers do in their status messages. Of a server that
+    /// says nothing it is believed that it reads all.
+    Announced {
+        /// The server.
+        peer: PeerId,
+        /// Whether it reads snapshots of streams in the binary form of 2.10 and later.
+        binary_snapshots: bool,
+    },
     /// The machine of a plain group says something else.
     Machine {
         /// The group.

@@ -141,6 +141,13 @@ impl Node {
                 self.receive(from, &subject, reply, &payload);
             }
             Event::Connected(_) | Event::Disconnected(_) => {}
+            Event::Announced { peer, binary_snapshots } => {
+                for place in 0..self.groups.len() {
+                    // Groups are numbered by `u32`.
+                    let group = GroupId(place as u32);
+                    self.with(group, |group, cx| group.announced(cx, peer, binary_snapshots));
+                }
+            }
             Event::Request { id, group, request } => self.request(id, group, request),
             Event::Written { through } => {
                 for group in self.out.take_written(through) {

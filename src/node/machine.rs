@@ -222,6 +222,13 @@ impl Group {
         }
     }
 
+    /// A server says whether it reads binary snapshots.
+    pub(super) fn announced(&mut self, context: &Context<'_>, peer: PeerId, binary: bool) {
+        if let Machine::Stream(stream) = &mut self.machine {
+            stream.announced(context, peer, binary);
+        }
+    }
+
     pub(super) fn handle_stored(&mut self, through: StoreId) {
         if let Machine::Stream(stream) = &mut self.machine {
             stream.handle_stored(through);

@@ -190,7 +190,15 @@ impl Stream {
     ) -> Result<(), ApplyError> {
         let proposed = message.sequence;
         let own = self.leadership.as_mut().and_then(|own| own.message_applied(proposed));
+        let trace = self.leadership.as_mut().and_then(|own| own.take_trace(proposed));
         let expected = self.contents.index.last().plus(self.contents.failed);
+        if let Some(request) = trace {
+            let next = self.contents.index.last().next();
+            let stored = proposed == expected
+                && self.contents.wrong_last_message_id(&Fields::of(message.header)).is_none();
+            let sequence = stored.then_some(next);
+            context.out.report(self.group, Report::Traced { request, sequence });
+        }
         if proposed < expected {
             // It is there already, or a purge went past it.
             if let Some(request) = own {

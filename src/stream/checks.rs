@@ -78,6 +78,8 @@ pub(super) struct Checked {
     pub(super) expected: Option<(u64, u64)>,
     /// The counter's sum with it.
     pub(super) sum: Option<Sum>,
+    /// Whether its publisher wants to know what becomes of it.
+    pub(super) traced: bool,
 }
 
 impl Stream {
@@ -173,7 +175,8 @@ impl Stream {
             id = fields.message_id.map_or(id, |id| header.slice_ref(id));
         }
         let flight = self.check_room(staged, subject, (&new_header, &payload), expected)?;
-        Ok(Checked { header: new_header, payload, id, flight, expected, sum })
+        let traced = fields.trace.is_some();
+        Ok(Checked { header: new_header, payload, id, flight, expected, sum, traced })
     }
 
     /// What depends on the configuration alone.

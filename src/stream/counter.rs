@@ -112,6 +112,14 @@ impl Waiting {
         }
     }
 
+    /// Whether its publisher wants to know what becomes of it.
+    pub(super) fn is_traced(&self) -> bool {
+        match self {
+            Self::Message(_, message) => header::field(&message.header, header::TRACE).is_some(),
+            Self::Batch(..) => false,
+        }
+    }
+
     fn subjects(&self) -> impl Iterator<Item = &Bytes> {
         let messages = match self {
             Self::Message(_, message) => core::slice::from_ref(message),

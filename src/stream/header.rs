@@ -33,6 +33,8 @@ pub(super) const SCHEDULE_DONE: &str = "purge";
 pub(super) const BATCH_ID: &str = "Nats-Batch-Id";
 /// Ends a batch.
 pub(super) const BATCH_COMMIT: &str = "Nats-Batch-Commit";
+/// Where the publisher hears what becomes of the message.
+pub(super) const TRACE: &str = "Nats-Trace-Dest";
 /// What the server must be able to do.
 pub(super) const REQUIRED_API_LEVEL: &str = "Nats-Required-Api-Level";
 
@@ -97,6 +99,8 @@ fields! {
     batch_sequence = "Nats-Batch-Sequence";
     /// Ends a batch.
     batch_commit = BATCH_COMMIT;
+    /// Where the publisher hears what becomes of the message.
+    trace = TRACE;
     /// What the server must be able to do.
     required_api_level = REQUIRED_API_LEVEL;
 }

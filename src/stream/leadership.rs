@@ -4,7 +4,7 @@
 //! Upstream: `clseq`, `inflight`, `expectedPerSubjectInProcess` and `clusteredCounterTotal` of
 //! `stream` in `server/stream.go`. All of it goes with the leadership.
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use hashbrown::HashTable;
@@ -78,6 +78,8 @@ pub(super) struct Leadership {
     pub(super) counters: Counters,
     /// Schedules that send.
     pub(super) sendings: Sendings,
+    /// Messages in flight that are traced, by what they were proposed with.
+    traces: BTreeMap<Sequence, RequestId>,
     /// Removals of expired messages in flight.
     pub(super) expiring: u32,
     /// Nothing that expired is proposed to be removed before.
@@ -97,9 +99,20 @@ impl Leadership {
             batches: Batches::default(),
             counters: Counters::default(),
             sendings: Sendings::default(),
+            traces: BTreeMap::new(),
             expiring: 0,
             expire_after: Time::ZERO,
         }
+    }
+
+    /// A traced message was proposed.
+    pub(super) fn trace(&mut self, proposed: Sequence, request: RequestId) {
+        self.traces.insert(proposed, request);
+    }
+
+    /// The trace of a message that is applied now, once. Upstream: `getAndDeleteMsgTrace`.
+    pub(super) fn take_trace(&mut self, proposed: Sequence) -> Option<RequestId> {
+        self.traces.remove(&proposed)
     }
 
     /// The proposal of the message that is applied now, if it is the next in flight.

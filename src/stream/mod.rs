@@ -38,7 +38,7 @@ mod staging;
 mod state;
 mod store;
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -84,6 +84,8 @@ pub struct Stream {
     leader: Option<PeerId>,
     /// The other members of the group.
     others: Arc<[PeerId]>,
+    /// Servers that said that they read no binary snapshots.
+    legacy: BTreeSet<PeerId>,
     leadership: Option<Leadership>,
     reads: Reads,
     server: Server,
@@ -222,6 +224,7 @@ impl Stream {
             phase: Phase::Opening,
             leader: None,
             others: Arc::from([]),
+            legacy: BTreeSet::new(),
             leadership: None,
             reads: Reads::default(),
             server: Server::new(group),
@@ -294,6 +297,15 @@ impl Stream {
         }
     }
 
+    /// A server says whether it reads binary snapshots.
+    pub fn announced(&mut self, context: &Context<'_>, peer: PeerId, binary: bool) {
+        if binary {
+            self.legacy.remove(&peer);
+        } else if self.legacy.len() < context.limits.members || self.others.contains(&peer) {
+            self.legacy.insert(peer);
+        }
+    }
+
     /// This node leads, and every record of earlier leaders was applied here.
     pub fn leadership_gained(&mut self, context: &mut Context<'_>) {
         self.leadership_lost(context);
@@ -326,9 +338,9 @@ impl Stream {
         if !self.is_current() || self.snapshot.is_some() || !whole || index == Index::ZERO {
             return false;
         }
+        let Some(data) = self.state_snapshot(context) else { return false };
         self.contents.write_mark(context.out);
         let through = self.contents.store.sync(context.out);
-        let data = self.contents.state().to_bytes();
         self.snapshot = Some(SnapshotUnderWay { index, term, data, through });
         self.snapshot_synced();
         true

@@ -16,7 +16,7 @@ use super::counter::{Sum, Waiting};
 use super::header;
 use super::leadership::{Flight, Pending, PendingKind};
 use crate::canary::Canary;
-use crate::command::Answer;
+use crate::command::{Answer, Report};
 use crate::context::Context;
 use crate::ids::{RequestId, Sequence};
 use crate::subject;
@@ -44,6 +44,8 @@ pub struct Proposal {
     time: i64,
     /// The subject of the schedule that sends it.
     schedule: Option<Bytes>,
+    /// Whether its publisher wants to know what becomes of it.
+    traced: bool,
 }
 
 #[derive(Debug)]
@@ -76,6 +78,7 @@ impl Proposal {
             sum: None,
             time: 0,
             schedule: None,
+            traced: false,
         }
     }
 
@@ -84,7 +87,8 @@ impl Proposal {
         let Part { data, flight, id, sum } = parts.pop()?;
         let pending = Pending { request: Some(request), kind: PendingKind::Message(flight) };
         let entry = Entry::Encoded(data);
-        Some(Self { earlier: parts, entry, pending, id, sum, time, schedule: None })
+        let traced = false;
+        Some(Self { earlier: parts, entry, pending, id, sum, time, schedule: None, traced })
     }
 
     /// How many entries there are.
@@ -150,7 +154,7 @@ impl Stream {
         context: &mut Context<'_>,
         waiting: Waiting,
     ) -> Option<Proposal> {
-        let request = waiting.request();
+        let (request, traced) = (waiting.request(), waiting.is_traced());
         let decided = match waiting {
             Waiting::Message(_, message) => self.decide(context, Some(request), message),
             Waiting::Batch(_, messages) => {
@@ -166,6 +170,9 @@ impl Stream {
                 Answer::Json(json.freeze())
             }
         };
+        if traced {
+            context.out.report(self.group, Report::Traced { request, sequence: None });
+        }
         context.out.answer(request, refused);
         None
     }
@@ -292,7 +299,12 @@ impl Stream {
 
     /// The group took a proposal of this leadership.
     pub fn proposed(&mut self, proposal: Proposal) {
-        let Proposal { earlier, pending, id, sum, time, .. } = proposal;
+        let Proposal { earlier, pending, id, sum, time, traced, .. } = proposal;
+        if let (true, Some(request), PendingKind::Message(flight), Some(leadership)) =
+            (traced, pending.request, &pending.kind, &mut self.leadership)
+        {
+            leadership.trace(flight.sequence, request);
+        }
         for Part { flight, id, sum, .. } in earlier {
             let kind = PendingKind::Message(flight);
             self.entry_proposed(Pending { request: None, kind }, id, time);
@@ -344,6 +356,9 @@ impl Stream {
             own.sequence = own.sequence.next();
         }
         let Some(request) = proposal.pending.request else { return };
+        if proposal.traced {
+            context.out.report(self.group, Report::Traced { request, sequence: None });
+        }
         let answer = match proposal.pending.kind {
             PendingKind::Message(_) => refusal(&self.acks, &error),
             PendingKind::Delete => refused(ResponseType::MessageDelete, error),
@@ -359,7 +374,7 @@ fn prepare(
     subject: Bytes,
     checked: Checked,
 ) -> Result<Proposal, ApiError> {
-    let Checked { header, payload, id, flight, sum, .. } = checked;
+    let Checked { header, payload, id, flight, sum, traced, .. } = checked;
     let time = context.now.as_timestamp();
     let sum = sum.map(|sum| (subject.clone(), sum));
     let (message, sequence) = (Published { subject, header, payload }, flight.sequence);
@@ -375,7 +390,7 @@ fn prepare(
             Entry::Encoded(encoded.freeze())
         }
     };
-    Ok(Proposal { earlier: Vec::new(), entry, pending, id, sum, time, schedule: None })
+    Ok(Proposal { earlier: Vec::new(), entry, pending, id, sum, time, schedule: None, traced })
 }
 
 /// The answer to a message that is refused.

@@ -1,11 +1,14 @@
 //! A stream's state as its snapshots say it, and as clients are told.
 
+use alloc::vec::Vec;
+
 use bytes::Bytes;
 use highway::{HighwayHash, HighwayHasher, Key};
 
 use super::Stream;
 use super::contents::Contents;
 use super::index::{Deleted, Ranges, StreamIndex};
+use crate::context::Context;
 use crate::ids::{ByteCount, Sequence};
 use crate::limits::Limits;
 use crate::wire::{
@@ -142,6 +145,47 @@ impl Stream {
     /// A hash of the state: the same on replicas that have applied the same.
     pub fn digest(&self) -> u64 {
         HighwayHasher::new(Key(DIGEST_KEY)).hash64(&self.contents.state().to_bytes())
+    }
+
+    /// Whether every other member reads the binary form of the state: one that said nothing does.
+    /// Upstream: `supportsBinarySnapshot`.
+    pub fn supports_binary_snapshot(&self) -> bool {
+        self.others.iter().all(|peer| !self.legacy.contains(peer))
+    }
+
+    /// The state as a snapshot that every member reads; none if it can only be said by naming more
+    /// deleted sequences one by one than the limits allow. Upstream: `stateSnapshot`.
+    pub fn state_snapshot(&self, context: &Context<'_>) -> Option<Bytes> {
+        if self.supports_binary_snapshot() {
+            return Some(self.contents.state().to_bytes());
+        }
+        let index = &self.contents.index;
+        if index.deleted() > context.limits.deleted {
+            return None;
+        }
+        let mut deleted = Vec::new();
+        for part in index.deleted_parts() {
+            match part {
+                Deleted::Run(first, last) => {
+                    deleted.extend((first.get()..=last.get()).map(Sequence::new));
+                }
+                Deleted::Bits { base, bits } => {
+                    let set = |at: &u64| {
+                        bits.get((at / 64) as usize).is_some_and(|word| word >> (at % 64) & 1 == 1)
+                    };
+                    deleted.extend((0..64 * bits.len() as u64).filter(set).map(|at| base.plus(at)));
+                }
+            }
+        }
+        let state = LegacyStreamState {
+            messages: index.messages(),
+            bytes: ByteCount::new(index.bytes()),
+            first: index.first(),
+            last: index.last(),
+            failed: self.contents.failed,
+            deleted,
+        };
+        Some(state.to_bytes())
     }
 
     /// The state as clients are told.

@@ -10,3 +10,4 @@ mod crash;
 mod publish;
 mod rig;
 mod schedule;
+mod serving;

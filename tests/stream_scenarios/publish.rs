@@ -176,3 +176,27 @@ fn a_large_message_is_compressed_and_read_back_whole() {
     one.with_stream(|stream, cx| stream.read(cx, id, jetwake::ids::Sequence::ZERO, read));
     assert!(one.answers[&RequestId::new(2)].contains(&payload));
 }
+
+#[test]
+fn a_trace_follows_a_message_to_where_it_is_stored_and_is_taken_once() {
+    let (mut one, mut log) = leader();
+    let traced = log.publish_with(&mut one, "s.a", "Nats-Trace-Dest: t", "x");
+    log.publish(&mut one, "s.a", "x");
+    assert!(one.traces.is_empty());
+    log.commit_to(&mut [&mut one]);
+    assert_eq!(one.traces, [(traced, Some(1))]);
+    let wrong = "Nats-Trace-Dest: t\r\nNats-Expected-Last-Sequence: 9";
+    let refused = log.publish_with(&mut one, "s.a", wrong, "x");
+    log.full = true;
+    let full = log.publish_with(&mut one, "s.a", "Nats-Trace-Dest: t", "x");
+    log.full = false;
+    assert_eq!(one.traces[1..], [(refused, None), (full, None)]);
+    // What is lost with the leadership is traced no further.
+    log.publish_with(&mut one, "s.a", "Nats-Trace-Dest: t", "x");
+    one.with_stream(|stream, cx| {
+        stream.leadership_lost(cx);
+        stream.leadership_gained(cx);
+    });
+    log.commit_to(&mut [&mut one]);
+    assert_eq!(one.traces.len(), 3);
+}

@@ -113,6 +113,7 @@ pub(crate) struct Replica {
     pub(crate) sent: VecDeque<Sent>,
     pub(crate) notices: Vec<Notice>,
     pub(crate) reports: Vec<String>,
+    pub(crate) traces: Vec<(u64, Option<u64>)>,
     /// Store changes that will still be performed; the power is cut behind them.
     pub(crate) changes_left: usize,
 }
@@ -161,6 +162,7 @@ impl Replica {
             sent: VecDeque::new(),
             notices: Vec::new(),
             reports: Vec::new(),
+            traces: Vec::new(),
             changes_left: usize::MAX,
         };
         let mark = replica.store.mark;
@@ -233,6 +235,10 @@ impl Replica {
                 }
             }
             Command::Report { report: Report::Catchup(what), .. } => self.reports.push(what),
+            Command::Report { report: Report::Refused { why, .. }, .. } => self.reports.push(why),
+            Command::Report { report: Report::Traced { request, sequence }, .. } => {
+                self.traces.push((request.get(), sequence.map(Sequence::get)));
+            }
             Command::Report { .. } | Command::Subscribe(_) | Command::Unsubscribe(_) => {}
             other => panic!("unexpected {other:?}"),
         }
