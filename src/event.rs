@@ -247,7 +247,8 @@ pub struct StoreMark {
     /// The term of that record.
     pub term: Term,
     /// How many normal entries of the record behind it are applied as well: a record with
-    /// messages and deletes is stored in steps, and none is repeated after a crash.
+    /// messages and purges is stored in steps, and none is repeated after a crash.
+    /// [`ONLY_ADDED`](Self::ONLY_ADDED) says that removals were not applied.
     pub entries: u32,
     /// The first sequence of the stream.
     pub first: Sequence,
@@ -255,6 +256,12 @@ pub struct StoreMark {
     pub last: Sequence,
     /// Proposed messages that failed when they were applied (upstream's `clfs`).
     pub failed: u64,
+}
+
+impl StoreMark {
+    /// The entries of a store whose messages are more than its stream has, since it was caught up by a
+    /// replica that was ahead: after a crash it is emptied, and begins anew.
+    pub const ONLY_ADDED: u32 = u32::MAX;
 }
 
 /// A part of a disk that cannot be trusted.

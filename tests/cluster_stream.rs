@@ -1,10 +1,12 @@
 //! What a replicated stream does when machines, links and disks fail: every acknowledged message is
 //! held against the client's own record, and the replicas against each other.
 
+use jetwake::config::GroupKind;
 use jetwake::event::Request;
 use jetwake::ids::{ByteCount, GroupId, Sequence};
 use jetwake::raft::{Health, Lacking};
 use jetwake::time::Duration;
+use jetwake::wire::StreamConfig;
 use jetwake_sim::client::{Told, told};
 use jetwake_sim::process::Doom;
 use jetwake_sim::workload::quick_timers;
@@ -313,4 +315,42 @@ fn members_that_lack_messages_get_them_from_a_member_that_cannot_be_elected() {
         cluster.leader(GROUP).is_some_and(|next| next != leader)
     });
     cluster.settle_soundly();
+}
+
+/// Bounds take out other messages on a replica that lacks some, unless it knows better.
+#[test]
+fn replicas_of_a_stream_with_bounds_end_the_same_whoever_was_behind() {
+    for seed in 0..6 {
+        let config = StreamConfig {
+            max_msgs: 60,
+            max_msgs_per_subject: 8 + seed as i64,
+            max_age: if seed % 2 == 0 { 0 } else { 2_000_000_000 },
+            duplicate_window: 3_600_000_000_000,
+            ..StreamConfig::new("S", ["s.*".to_string()])
+        };
+        let setup =
+            Setup { timers: quick_timers(), ..Setup::of(3, vec![GroupKind::Stream(config)]) };
+        let mut cluster = busy_cluster(80 + seed, setup);
+        leave_behind(&mut cluster);
+        cluster.run_for(seconds(2));
+        let leader = cluster.wait_for_leader(GROUP);
+        cluster.crash(leader);
+        cluster.run_for(seconds(2));
+        cluster.restart(leader);
+        cluster.run_for(seconds(1));
+        cluster.stop_clients();
+        cluster.run_for(seconds(5));
+        assert!(cluster.violations().is_empty(), "{:?}", cluster.violations());
+        let machines = cluster.machines();
+        let states: Vec<_> = machines
+            .into_iter()
+            .map(|machine| {
+                let contents = cluster.read_all(machine, GROUP).unwrap();
+                assert!(contents.len() <= if seed % 2 == 0 { 60 } else { 0 });
+                (contents, cluster.read_state(machine, GROUP).unwrap())
+            })
+            .collect();
+        assert_eq!(states[0], states[1]);
+        assert_eq!(states[0], states[2]);
+    }
 }

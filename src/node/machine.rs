@@ -14,7 +14,7 @@ use crate::cluster::info_request::{InfoRequests, Standing, info_subject};
 use crate::command::{Answer, Command, Destination, Report};
 use crate::config::{GroupConfig, GroupKind};
 use crate::context::Context;
-use crate::event::{Opened, Request, StoredMessage};
+use crate::event::{Opened, Request, StoreMark, StoredMessage};
 use crate::ids::{GroupId, LoadId, PeerId, RequestId, Sequence, StoreId, Term};
 use crate::limits::Limits;
 use crate::raft::{Change, Raft, Status};
@@ -131,7 +131,9 @@ impl Group {
             Machine::Stream(stream) => {
                 // Nothing may be led before the store was read.
                 self.raft.set_may_lead(false);
-                self.raft.open(context, disk, mark);
+                // A store that has to be emptied has applied nothing.
+                let applied = mark.filter(|mark| mark.entries != StoreMark::ONLY_ADDED);
+                self.raft.open(context, disk, applied);
                 stream.open(context, mark);
             }
         }

@@ -104,7 +104,12 @@ impl Stream {
             self.contents.applied.entries = number;
         }
         let applied = Applied { index, term: entry.term, entries: 0 };
+        let exact = self.contents.catch_up_with_removals(index, &mut changes.removed);
         match changes.take(record) {
+            None if exact => {
+                self.contents.applied = applied;
+                self.contents.put(context.out, StoreChange::Mark, 0);
+            }
             None => self.contents.moved(applied),
             Some((change, bytes)) => {
                 self.contents.applied = applied;
@@ -281,7 +286,7 @@ impl Stream {
         sequence: Sequence,
     ) {
         let last = self.contents.index.last();
-        let removed = self.contents.index.remove(sequence);
+        let removed = !self.contents.only_adds() && self.contents.index.remove(sequence);
         if removed {
             changes.removed.push(sequence);
         }
@@ -309,7 +314,11 @@ impl Stream {
         let first = self.contents.index.first();
         let held = self.contents.index.messages();
         let all = matches!(request.filter.as_str(), "" | ">");
-        let change = if all && before > Sequence::new(1) {
+        // A purge beyond the end moves it, and leaves nothing that could be too much.
+        let beyond = all && before > self.contents.index.last().next();
+        let change = if self.contents.only_adds() && !beyond {
+            None
+        } else if all && before > Sequence::new(1) {
             self.contents.index.compact(before);
             self.front_removed(first)
         } else if let Some(cut) = self.contents.index.cut_to_keep(request.keep).filter(|_| all) {

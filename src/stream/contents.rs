@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use super::bounds::Bounds;
 use super::dedupe::Dedupe;
+use super::exact::Until;
 use super::header::{self, Fields};
 use super::index::{Ranges, StreamIndex, message_size};
 use super::lifetimes::Lifetimes;
@@ -51,6 +52,8 @@ pub(super) struct Contents {
     pub(super) applied: Applied,
     /// A batch that is not decided yet.
     pub(super) staged: Option<StagedBatch>,
+    /// Until when nothing is taken out, and what the stream has then.
+    pub(super) until: Option<Until>,
     pub(super) store: StoreQueue,
     /// Whether the store's mark is what it should be.
     marked: bool,
@@ -77,6 +80,7 @@ impl Contents {
             failed: 0,
             applied: Applied::default(),
             staged: None,
+            until: None,
             store: StoreQueue::new(group),
             marked: true,
         }
@@ -94,7 +98,7 @@ impl Contents {
         StoreMark {
             applied: applied.index,
             term: applied.term,
-            entries: applied.entries,
+            entries: if self.only_adds() { StoreMark::ONLY_ADDED } else { applied.entries },
             first: self.index.first(),
             last: self.index.last(),
             failed: self.failed,
@@ -138,7 +142,7 @@ impl Contents {
 
     /// Takes out what has ended by the time of a message that is applied.
     pub(super) fn expire(&mut self, now: i64, removed: &mut Ranges) {
-        if self.lifetimes.next().is_none_or(|next| now < next) {
+        if self.only_adds() || self.lifetimes.next().is_none_or(|next| now < next) {
             return;
         }
         while let Some(sequence) = self.lifetimes.take_ended(&self.index, now) {
@@ -151,6 +155,9 @@ impl Contents {
     /// Takes out what the stream has no room for, now that a message was added, and what the message
     /// itself takes the place of.
     pub(super) fn make_room(&mut self, added: Sequence, fields: &Fields<'_>, removed: &mut Ranges) {
+        if self.only_adds() {
+            return;
+        }
         self.bounds.enforce(&mut self.index, added, removed);
         let is =
             |kind: &[u8]| fields.rollup.is_some_and(|rollup| rollup.eq_ignore_ascii_case(kind));

@@ -25,6 +25,7 @@ mod checks;
 mod contents;
 mod counter;
 mod duration;
+mod exact;
 mod expiry;
 mod header;
 mod header_edit;
@@ -334,8 +335,9 @@ impl Stream {
     /// middle of a record or of a batch.
     pub fn snapshot(&mut self, context: &mut Context<'_>) -> bool {
         let Applied { index, term, entries } = self.contents.applied;
-        let whole = entries == 0 && self.contents.staged.is_none();
-        if !self.is_current() || self.snapshot.is_some() || !whole || index == Index::ZERO {
+        let contents = &self.contents;
+        let exact = entries == 0 && contents.staged.is_none() && !contents.only_adds();
+        if !self.is_current() || self.snapshot.is_some() || !exact || index == Index::ZERO {
             return false;
         }
         let Some(data) = self.state_snapshot(context) else { return false };
@@ -380,7 +382,8 @@ impl Stream {
         next: Option<Sequence>,
     ) {
         if self.server.owns(load) {
-            return self.server.handle_read(context, load, messages, next);
+            self.server.handle_read(context, load, messages, next);
+            return self.end_served(context);
         }
         self.restored(context, load, messages, next);
         self.counter_read(context, load, messages);
@@ -418,10 +421,12 @@ impl Stream {
             }
         };
         // What is not current cannot serve; the asker will ask again.
-        if self.is_current() {
+        if self.is_current() && !self.contents.only_adds() {
             let standing = Standing { log, ..self.standing() };
-            let verdict = self.server.start(context, from, &request, inbox, standing);
+            let asks = exact::is_asked(payload);
+            let verdict = self.server.start(context, from, (&request, asks), inbox, standing);
             self.judge(verdict);
+            self.end_served(context);
         }
     }
 
@@ -434,11 +439,13 @@ impl Stream {
         payload: &Bytes,
     ) {
         self.server.handle_ack(context, token, bytes, payload);
+        self.end_served(context);
     }
 
     /// It is this stream's turn to take room of the node's budget.
     pub fn budget_available(&mut self, context: &mut Context<'_>) {
         self.server.budget_available(context);
+        self.end_served(context);
     }
 
     /// When the stream wants to be woken, and why: a catchup, on either side, must make progress, a
@@ -469,6 +476,7 @@ impl Stream {
     fn serve_waiting(&mut self, context: &mut Context<'_>) {
         let verdict = self.server.applied(context, self.standing());
         self.judge(verdict);
+        self.end_served(context);
     }
 
     fn standing(&self) -> Standing {

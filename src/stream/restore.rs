@@ -6,6 +6,7 @@
 use alloc::format;
 use alloc::vec::Vec;
 
+use crate::command::StoreChange;
 use crate::context::Context;
 use crate::event::{StoreMark, StoredMessage};
 use crate::ids::{LoadId, Sequence};
@@ -34,7 +35,12 @@ impl Stream {
     /// The store was opened: how far it had got, if it was ever written. Ends in [`Notice::Ready`].
     pub fn open(&mut self, context: &mut Context<'_>, mark: Option<StoreMark>) {
         context.out.subscribe(self.group, self.sync.clone());
-        let Some(mark) = mark else {
+        let only_added = |mark: &StoreMark| mark.entries == StoreMark::ONLY_ADDED;
+        if mark.as_ref().is_some_and(only_added) {
+            // What was to be removed is not known any more: the group's snapshot says it anew.
+            self.contents.put(context.out, StoreChange::Clear, 0);
+        }
+        let Some(mark) = mark.filter(|mark| !only_added(mark)) else {
             if self.config.first_seq > 1 {
                 self.contents.index.compact(Sequence::new(self.config.first_seq));
             }

@@ -7,6 +7,7 @@ mod bounds;
 mod catchup;
 mod counter;
 mod crash;
+mod function_of_log;
 mod publish;
 mod rig;
 mod schedule;

@@ -22,6 +22,7 @@ use crate::command::{Command, Destination, Place, Report, StoreChange};
 use crate::context::Context;
 use crate::ids::{Index, PeerId, Sequence, StoreId, Term};
 use crate::stream::contents::{Applied, Contents};
+use crate::stream::exact::{self, Until};
 use crate::stream::header::Fields;
 use crate::stream::state::{decode_state, remove_deleted};
 use crate::stream::{Notice, Phase, Stream};
@@ -45,6 +46,10 @@ pub(in crate::stream) struct Follower {
     position: Applied,
     /// The snapshot's last sequence.
     last: Sequence,
+    /// How many messages the snapshot counted.
+    messages: u64,
+    /// The server's own state, if it said it.
+    until: Option<Until>,
     step: Step,
     tries: u32,
     /// How often a member was asked that does not lead.
@@ -170,11 +175,15 @@ impl Stream {
         if let Phase::CatchingUp(follower) = &mut self.phase {
             follower.abort(context, &mut self.contents, "a newer snapshot has come");
         }
+        // What a batch lacks was behind the snapshot, or is covered by it.
+        self.contents.staged = None;
         self.process_snapshot_deletes(context, state);
         self.contents.failed = state.failed;
         let mut follower = Follower {
             position,
             last: state.last,
+            messages: state.messages,
+            until: None,
             step: Step::AwaitingLeader { until: context.now },
             tries: 0,
             turns: 0,
@@ -432,7 +441,7 @@ impl Follower {
             to: Destination::Peers(Arc::from([server])),
             subject: contents.sync.clone(),
             reply: Some(inbox.clone()),
-            payload: request.to_bytes(),
+            payload: exact::ask(&request.to_bytes()),
         });
         let until = context.now + context.timers.catchup_start;
         self.step = Step::Receiving { server, inbox, asked: context.now, until };
@@ -505,6 +514,11 @@ impl Follower {
                 contents.skip_to(last);
                 Ok(())
             }
+            Op::Unknown(exact::OP) => {
+                let until = exact::decode(payload, context.limits)?;
+                self.until = Some(until.ok_or(CatchupError::Op(exact::OP))?);
+                Ok(())
+            }
             op => Err(CatchupError::Op(op.as_u8())),
         }
     }
@@ -553,6 +567,7 @@ impl Follower {
         self.stop_listening(context);
         self.received.flush(context, contents);
         contents.applied = self.position;
+        contents.caught_up(self.position.index, self.messages, self.until.take());
         contents.put(context.out, StoreChange::Mark, 0);
         self.received.sync_all(context, contents);
         self.step = Step::Finishing { through: contents.store.last() };

@@ -71,6 +71,8 @@ struct Serving {
     next: Sequence,
     last: Sequence,
     delete_ranges: bool,
+    /// Whether the follower wants this replica's state at the end.
+    wants_state: bool,
     phase: Phase,
     charge: Charge,
     /// What awaits an ack: bytes and messages, in the order in which they were sent.
@@ -88,6 +90,8 @@ enum Phase {
     Paused,
     /// The store reads; this many bytes are charged for it.
     Reading(u64),
+    /// All is sent but the end.
+    Ending,
 }
 
 impl Server {
@@ -111,7 +115,7 @@ impl Server {
         &mut self,
         context: &mut Context<'_>,
         from: Option<PeerId>,
-        request: &SyncRequest,
+        (request, wants_state): (&SyncRequest, bool),
         inbox: Subject,
         standing: Standing,
     ) -> Verdict {
@@ -139,6 +143,7 @@ impl Server {
             next: request.first,
             last: request.last,
             delete_ranges: request.delete_ranges,
+            wants_state,
             phase: Phase::Waiting(request.min_applied),
             charge: Charge::default(),
             sent: VecDeque::new(),
@@ -292,8 +297,8 @@ impl Server {
             return;
         }
         if serving.next > serving.last {
-            serving.push(context, None, Bytes::new());
-            return self.end(context, token, "has all that was asked for");
+            serving.phase = Phase::Ending;
+            return;
         }
         let limits = context.limits;
         let (bytes, mine) = (limits.load, serving.charge.bytes());
@@ -308,6 +313,25 @@ impl Server {
         let range = (serving.next, serving.last);
         let load = context.out.read(self.group, range, limits.read_messages, bytes);
         self.reads.insert(load, token);
+    }
+
+    /// Whether the next catchup to be ended wants a state; none if none has sent all.
+    pub fn next_ending(&self) -> Option<bool> {
+        self.ending().map(|(_, serving)| serving.wants_state)
+    }
+
+    fn ending(&self) -> Option<(&Token, &Serving)> {
+        self.serving.iter().find(|(_, serving)| serving.phase == Phase::Ending)
+    }
+
+    /// Ends the next catchup that has sent all, with this state first.
+    pub fn finish(&mut self, context: &mut Context<'_>, state: Option<Bytes>) {
+        let Some((token, serving)) = self.ending() else { return };
+        let token = *token;
+        for payload in state.into_iter().chain([Bytes::new()]) {
+            serving.push(context, None, payload);
+        }
+        self.end(context, token, "has all that was asked for");
     }
 
     fn end(&mut self, context: &mut Context<'_>, token: Token, why: &str) {

@@ -73,6 +73,11 @@ impl Ranges {
         }
     }
 
+    /// Adds a range, in any order.
+    pub fn push_range(&mut self, first: Sequence, last: Sequence) {
+        self.0.push((first, last));
+    }
+
     /// Adds others, in any order.
     pub fn append(&mut self, mut others: Self) {
         self.0.append(&mut others.0);
