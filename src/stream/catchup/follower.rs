@@ -501,10 +501,14 @@ impl Follower {
                     return Ok(());
                 }
                 let fields = Fields::of(message.header);
+                // Before the message counts: a mark must not tell of one that is not in the store.
+                if self.received.block.len() >= BLOCK {
+                    self.received.flush(context, contents);
+                }
                 if !contents.add(message.sequence, &message, &fields) {
                     return Err(CatchupError::TooLarge);
                 }
-                self.received.add(context, contents, message.sequence, payload)
+                self.received.add(message.sequence, payload)
             }
             Op::DeleteRange => {
                 let range = DeleteRange::decode(payload, context.limits)?;
@@ -610,17 +614,8 @@ impl Follower {
 
 impl Received {
     /// Adds a message to those that go to the store together.
-    fn add(
-        &mut self,
-        context: &mut Context<'_>,
-        contents: &mut Contents,
-        sequence: Sequence,
-        payload: &Bytes,
-    ) -> Result<(), CatchupError> {
+    fn add(&mut self, sequence: Sequence, payload: &Bytes) -> Result<(), CatchupError> {
         let length = u32::try_from(payload.len()).map_err(|_| CatchupError::TooLarge)?;
-        if self.block.len() >= BLOCK {
-            self.flush(context, contents);
-        }
         if self.block.capacity() == 0 {
             self.block.reserve(BLOCK + payload.len());
         }

@@ -167,9 +167,24 @@ impl Cluster {
                 let node = self.processes[machine.0].node.as_ref();
                 let status = node.and_then(|node| node.status(group));
                 let log = self.disks[machine.0].log(group);
-                let log = log.map(|log| (log.base(), log.last(), log.snapshot_index()));
-                let mark = self.disks[machine.0].store(group).and_then(|store| store.mark());
-                lines.push(format!("  {machine} {group}: {status:?}, log {log:?}, {mark:?}"));
+                let log = log.map(|log| (log.base().get(), log.last().get()));
+                let stand = status.map_or("is down".into(), |status| {
+                    let role = status.aside.or(status.role.map(|role| format!("{role:?}")));
+                    format!(
+                        "{} in term {}, applied {}, committed {}, log {log:?}",
+                        role.unwrap_or("opening".into()),
+                        status.term,
+                        status.applied,
+                        status.commit
+                    )
+                });
+                let store = self.disks[machine.0].store(group);
+                let store = store.and_then(|store| Some((store.mark()?, store.messages().len())));
+                let store = store.map_or(String::new(), |(mark, messages)| {
+                    let (applied, first, last) = (mark.applied, mark.first, mark.last);
+                    format!(", store {first}..={last} with {messages} messages, applied {applied}")
+                });
+                lines.push(format!("  {machine} {group}: {stand}{store}"));
             }
         }
         let unfinished: Vec<_> = self.clients.iter().map(|client| client.unfinished()).collect();
