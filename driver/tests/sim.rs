@@ -83,3 +83,17 @@ fn a_story_is_told_when_it_is_asked_for() {
     assert!(told.contains(" n1 starts\n") && told.contains(" leads term "), "{told}");
     assert!(told.contains(" the faults are over\n"), "{told}");
 }
+
+#[test]
+fn a_run_is_drawn_as_a_page() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let file = dir.path().join("run.html");
+    let path = file.to_str().expect("a readable path");
+    let output = sim(&["--seed", "5", "--minutes", "0.1", "--report", path]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let page = std::fs::read_to_string(&file).expect("the page");
+    assert!(page.contains("jetwake sim, seed 5"));
+    let nowhere = sim(&["--seed", "5", "--minutes", "0.1", "--report", "/nowhere/run.html"]);
+    assert_eq!(nowhere.status.code(), Some(1));
+    assert!(text(&nowhere.stderr).contains("/nowhere/run.html"), "{}", text(&nowhere.stderr));
+}

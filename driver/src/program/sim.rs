@@ -3,18 +3,20 @@
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write};
 use std::num::NonZeroU64;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::anyhow;
+use anyhow::{Context, anyhow};
 use clap::{Args, ValueEnum};
 use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jetwake::time::Time;
 use jetwake_driver::clock::Clock;
 use jetwake_sim::coverage::{Coverage, STATES};
 use jetwake_sim::faults::{self, Fault};
+use jetwake_sim::report::Report;
 use jetwake_sim::shrink::shrink;
 use jetwake_sim::story::Detail;
 use jetwake_sim::workload::{Groups, Options, Outcome, attempt};
@@ -74,6 +76,10 @@ pub(super) struct SimArguments {
     #[arg(long)]
     story: bool,
 
+    /// Draw the run that broke a rule, made small, as a page of HTML; the last run if none did.
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
+
     /// Print the result on stdout as one JSON object, and all else on stderr.
     #[arg(long)]
     json: bool,
@@ -82,6 +88,19 @@ pub(super) struct SimArguments {
     /// that was built with the feature `canaries`.
     #[arg(long)]
     canaries: bool,
+}
+
+impl SimArguments {
+    fn options(&self) -> Options {
+        Options {
+            machines: self.nodes.map_or(0, usize::from),
+            time: self.minutes,
+            faults: self.faults.0.clone(),
+            strikes: self.strikes.clone(),
+            groups: self.groups.groups(),
+            ..Options::default()
+        }
+    }
 }
 
 /// Which groups each cluster has.
@@ -185,26 +204,8 @@ impl Total {
 
 /// Runs the command.
 pub(super) fn run(arguments: SimArguments) -> Result<(), Failure> {
-    let SimArguments {
-        seed,
-        seeds,
-        nodes,
-        minutes,
-        faults,
-        groups,
-        strikes,
-        story,
-        json,
-        canaries,
-    } = arguments;
-    let options = Options {
-        machines: nodes.map_or(0, usize::from),
-        time: minutes,
-        faults: faults.0,
-        strikes,
-        groups: groups.groups(),
-        ..Options::default()
-    };
+    let SimArguments { seed, seeds, canaries, json, .. } = arguments;
+    let options = arguments.options();
     let first = seed.unwrap_or(1);
     if canaries {
         return canaries::run(first, seeds.map(NonZeroU64::get), &options, json);
@@ -218,22 +219,38 @@ pub(super) fn run(arguments: SimArguments) -> Result<(), Failure> {
     let total = play(first, count, &options, clock);
     let _ = std::panic::take_hook();
     print(&total, clock.now().since(begun), json)?;
-    if story {
-        let last = first.saturating_add(count - 1);
-        aside(json, &attempt(last, &options, Detail::from_environment(Detail::Events)).record)?;
+    let last = first.saturating_add(count - 1);
+    if arguments.story {
+        let detail = Detail::from_environment(Detail::Events);
+        aside(json, &attempt(last, &options, detail).record)?;
     }
-    let failed = match total.failing.first() {
-        Some(outcome) => {
-            explain(outcome, &options, json)?;
-            let (broken, seeds) = (total.failing.len(), total.seeds);
-            Err(anyhow!("{broken} of {seeds} seeds broke a rule").into())
-        }
-        None => Ok(()),
+    let (drawn_seed, drawn) = match total.failing.first() {
+        Some(outcome) => (outcome.seed, explain(outcome, &options, json)?),
+        None => (last, options),
     };
+    if let Some(file) = &arguments.report {
+        draw(drawn_seed, &drawn, file)?;
+    }
     if json {
         writeln!(std::io::stdout(), "{}", total.json())?;
     }
-    failed
+    match total.failing.len() {
+        0 => Ok(()),
+        broken => Err(anyhow!("{broken} of {} seeds broke a rule", total.seeds).into()),
+    }
+}
+
+/// Plays a run once more, with every message, and draws it.
+fn draw(seed: u64, options: &Options, file: &Path) -> Result<(), Failure> {
+    std::panic::set_hook(Box::new(|_| {}));
+    let outcome = attempt(seed, options, Detail::Messages);
+    let _ = std::panic::take_hook();
+    let again = command(seed, outcome.machines, options);
+    let title = format!("jetwake sim, seed {seed}");
+    let report = Report { title: &title, command: &again, record: &outcome.record };
+    std::fs::write(file, report.to_html()).with_context(|| file.display().to_string())?;
+    tell(&format!("drawn in {}", file.display()));
+    Ok(())
 }
 
 /// Plays the seeds on all cores.
@@ -407,8 +424,9 @@ fn command(seed: u64, machines: usize, options: &Options) -> String {
     command
 }
 
-/// Tells the story of a run that broke a rule, after it was made as small as can be.
-fn explain(outcome: &Outcome, options: &Options, json: bool) -> std::io::Result<()> {
+/// Tells the story of a run that broke a rule, after it was made as small as can be; what the small
+/// one is made of.
+fn explain(outcome: &Outcome, options: &Options, json: bool) -> std::io::Result<Options> {
     std::panic::set_hook(Box::new(|_| {}));
     // What was shrunk before is only told.
     let tries = if options.strikes.is_some() { 0 } else { TRIES };
@@ -424,7 +442,8 @@ fn explain(outcome: &Outcome, options: &Options, json: bool) -> std::io::Result<
     let again = command(outcome.seed, small.options.machines, &small.options);
     let _ = writeln!(text, "this run again:  {again}");
     let _ = writeln!(text, "the whole run:   {}", command(outcome.seed, outcome.machines, options));
-    aside(json, &text)
+    aside(json, &text)?;
+    Ok(small.options)
 }
 
 /// Built without planted defects.
