@@ -85,6 +85,9 @@ pub struct Limits {
     pub batch_time: Duration,
     /// Members of one group; a peer state that names more is refused.
     pub members: usize,
+    /// Clients that wait for a change of one group's members; at the bound the next is refused with
+    /// upstream's "insufficient resources" error.
+    pub changes_waiting: usize,
     /// Commands that wait to be polled; a node at the bound makes no more of its own accord
     /// until they are drained.
     pub commands: usize,
@@ -136,6 +139,7 @@ impl Default for Limits {
             batch_bytes: ByteCount::new(64 * MIB),
             batch_time: Duration::from_secs(10),
             members: 64,
+            changes_waiting: 64,
             commands: 1_000_000,
             decompressed: ByteCount::new(64 * MIB),
             json: ByteCount::new(8 * MIB),

@@ -52,7 +52,7 @@ impl Group {
     /// Upstream's stream info of a stream, of a plain group its part that says who leads; with what
     /// this replica knows besides in the field `jetwake`.
     pub(super) fn describe(&self, context: &Context<'_>, names: Names<'_>) -> Bytes {
-        let mut own = self.group_info(context, &self.raft.status());
+        let mut own = self.group_info(context, names, &self.raft.status());
         let json = match &self.machine {
             Machine::Stream(stream) => {
                 add_stream_info(&mut own, stream, context.now);
@@ -74,9 +74,11 @@ impl Group {
     }
 
     /// What is said of any group.
-    fn group_info(&self, context: &Context<'_>, status: &Status) -> Value {
+    fn group_info(&self, context: &Context<'_>, names: Names<'_>, status: &Status) -> Value {
         let health = self.health(context.now, context.timers);
         let ago = |time| milliseconds(context.now.since(time));
+        let name =
+            |peer| names.of_peers.get(peer).cloned().unwrap_or_else(|| PeerId::to_string(peer));
         json!({
             "role": status.role.map(format_role),
             "term": status.term,
@@ -98,10 +100,10 @@ impl Group {
             "leader_milliseconds": status.leader_since.map(ago),
             "quorum_heard_milliseconds": status.quorum_heard.map(ago),
             "log_catching_up": status.catching_up,
-            "members": status.members.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "members": status.members.iter().map(name).collect::<Vec<_>>(),
             "cluster_size": status.cluster_size,
             "change": status.change,
-            "joining": status.joining.map(|peer| peer.to_string()),
+            "joining": status.joining.as_ref().map(name),
             "observer": status.observer,
             "aside": status.aside,
         })

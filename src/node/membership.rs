@@ -11,9 +11,6 @@ use crate::raft::{Change, ChangeError, Raft};
 use crate::time::Time;
 use crate::wire::{ApiError, ApiResponse, ResponseType};
 
-/// Clients that wait for one group's changes at most; the next is refused.
-const WAITING: usize = 64;
-
 /// Clients of one group that wait for the end of a change.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
@@ -38,7 +35,7 @@ impl Changes {
         request: RequestId,
         change: Change,
     ) {
-        if self.waiting.len() >= WAITING {
+        if self.waiting.len() >= context.limits.changes_waiting {
             return answer(context, request, change, Err(ApiError::INSUFFICIENT_RESOURCES));
         }
         let begun = match (raft.change_members(context, change), change) {
@@ -60,6 +57,9 @@ impl Changes {
             let done = raft.change_is_done(waiting.change);
             let outcome = match (done, waiting.until) {
                 (Some(true), _) => Ok(()),
+                (Some(false), None) if raft.leads() => {
+                    Err(ApiError::CLUSTER_NO_PEERS.with(&[("err", &"the peer does not answer")]))
+                }
                 (Some(false), None) => Err(ApiError::CLUSTER_NOT_LEADER),
                 (_, Some(until)) if context.now >= until => Err(ApiError::CLUSTER_NOT_AVAIL),
                 _ => return true,

@@ -272,7 +272,10 @@ impl Raft {
                 leader.joining = None;
             }
             if kind == EntryKind::RemovePeer && peer != self.me {
-                leader.leaving = Some(Leaving { peer, at: index, beats: FAREWELL_BEATS });
+                let leaving = Leaving { peer, at: index, beats: FAREWELL_BEATS };
+                if let Some(before) = leader.leaving.replace(leaving) {
+                    leader.peers.remove(&before.peer);
+                }
             }
         }
         self.membership.append(index, members);
