@@ -130,7 +130,7 @@ impl Default for Limits {
             snapshot: ByteCount::new(64 * MIB),
             message: ByteCount::new(MIB),
             header: ByteCount::new(64 * KIB - 1),
-            stream_bytes: ByteCount::MAX,
+            stream_bytes: ByteCount::new(i64::MAX.unsigned_abs()),
             dedupe_ids: 4_000_000,
             publishes_in_flight: 100_000,
             info_requests: 1024,

@@ -101,8 +101,10 @@ impl Cluster {
         self.rest("the replicas agree", patience, |cluster| {
             cluster.groups().all(|group| cluster.replicas_agree(group))
         });
-        self.rest("every member is healthy", patience, |cluster| {
-            cluster.groups().all(|group| cluster.is_healthy(group))
+        // Who agreed with nothing applied yet may have been overtaken meanwhile.
+        self.rest("every member is healthy, and the replicas agree", patience, |cluster| {
+            let rests = |group| cluster.is_healthy(group) && cluster.replicas_agree(group);
+            cluster.groups().all(rests)
         });
         if self.violations.is_empty() {
             self.check_end();
