@@ -575,7 +575,7 @@ fn status_and_info_tell_of_the_members() {
         panic!("a stream tells what it is");
     };
     let info: serde_json::Value = serde_json::from_slice(&json).expect("JSON");
-    let mut members = vec![N1, N2];
+    let mut members = [N1, N2];
     members.sort_by_key(|machine| peer(*machine));
     let members: Vec<_> = members.iter().map(Machine::to_string).collect();
     assert_eq!(info["jetwake"]["members"], serde_json::json!(members), "by name");
