@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::event::{StoreMark, TermAndVote};
+use crate::event::{Damaged, Impairment, Standing, StoreMark, TermAndVote};
 use crate::ids::{
     ByteCount, CheckpointId, GroupId, Index, LoadId, LogSize, PeerId, RequestId, Sequence, StoreId,
     Term, WriteId,
@@ -305,6 +305,9 @@ pub enum LogChange {
         /// The whole file.
         file: Bytes,
     },
+    /// Remember how the member stands. Comes before everything that an impaired member discards,
+    /// and behind all that it took in its place.
+    Standing(Standing),
 }
 
 /// A change of a stream's store.
@@ -458,6 +461,16 @@ pub enum Report {
         /// Whether that is committed.
         committed: bool,
     },
+    /// The member lost something that it may have promised: it neither votes, acknowledges nor
+    /// leads until it has it again from the others.
+    Impaired(Impairment),
+    /// The member has all that it may ever have promised, and takes part again.
+    Repaired {
+        /// The last record of its log.
+        last: Index,
+    },
+    /// Something on the disk was damaged, and nothing that was promised rested on it.
+    Damaged(Damaged),
 }
 
 /// A node's role in a group.

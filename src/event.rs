@@ -225,9 +225,106 @@ pub struct Opened {
     pub log: Option<(Index, Index)>,
     /// How far the store has got, if it was ever written.
     pub store: Option<StoreMark>,
-    /// What could not be read or does not hold together. A node with damage neither votes nor
-    /// leads in the group until it is repaired.
-    pub damage: Vec<Damage>,
+    /// What the disk says of itself: the last
+    /// [`LogChange::Standing`](crate::command::LogChange::Standing), or
+    /// [`Standing::Unknown`] if it was never written for this group.
+    pub standing: Standing,
+    /// What could not be read or does not hold together. A member that lost what it may have
+    /// promised promises nothing until it is repaired.
+    pub damage: Vec<Damaged>,
+}
+
+/// What a member's disk says of the promises that were made on it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Standing {
+    /// All that the member ever acknowledged or voted is on it.
+    #[default]
+    Whole,
+    /// Nothing was ever written: the member is new, or its disk is.
+    Unknown,
+    /// Something that it may have promised is lost.
+    Impaired(Impairment),
+}
+
+/// What a member lost, as it stands on its disk until it has it again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Impairment {
+    /// What may be gone.
+    pub lost: Loss,
+    /// What was found damaged, the first [`Impairment::DAMAGES`] of it.
+    pub found: Vec<Damage>,
+}
+
+impl Impairment {
+    /// Damages that are remembered; more of them help nobody.
+    pub const DAMAGES: usize = 16;
+}
+
+/// What an impaired member may have promised and no longer knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Loss {
+    /// Records that it acknowledged. It promised nothing in a term behind `promised`.
+    Records {
+        /// The newest term in which it may have acknowledged or voted.
+        promised: Term,
+    },
+    /// Whom it voted for, and in which terms.
+    Votes,
+    /// Both.
+    Everything,
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Records { promised } => {
+                write!(f, "records that it may have acknowledged up to term {promised}")
+            }
+            Self::Votes => write!(f, "its votes"),
+            Self::Everything => write!(f, "its votes and records that it may have acknowledged"),
+        }
+    }
+}
+
+impl fmt::Display for Impairment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "lost {}", self.lost)?;
+        let mut before = ": ";
+        for damage in &self.found {
+            write!(f, "{before}{damage}")?;
+            before = "; ";
+        }
+        Ok(())
+    }
+}
+
+/// A damaged part of a group's disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Damaged {
+    /// The term and vote: neither slot can be read.
+    Vote(Damage),
+    /// The snapshot; [`Opened::snapshot`] is none then.
+    Snapshot(Damage),
+    /// The log. Loads give its records up to the first bad one, and fail with
+    /// [`Failure::Damaged`] at that one.
+    Log(Damage),
+    /// The store. Its messages are read as far as they can be.
+    Store(Damage),
+}
+
+impl Damaged {
+    /// What was found.
+    pub const fn damage(&self) -> &Damage {
+        match self {
+            Self::Vote(damage)
+            | Self::Snapshot(damage)
+            | Self::Log(damage)
+            | Self::Store(damage) => damage,
+        }
+    }
 }
 
 /// A term and the vote given in it, as they stand on disk.

@@ -83,6 +83,8 @@ pub enum Wake {
     Batch,
     /// A schedule sends its message.
     Schedule,
+    /// A member that lost its votes asks for terms again.
+    Repair,
 }
 
 impl Node {

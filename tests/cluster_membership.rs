@@ -191,7 +191,7 @@ fn play_changes(seed: u64, groups: Vec<jetwake::config::GroupKind>) -> Coverage 
 #[test]
 fn members_change_while_all_else_fails() {
     let first = std::env::var("JETWAKE_SEED").ok().map(|seed| seed.parse().expect("a number"));
-    let count = std::env::var("JETWAKE_SEEDS").map_or(4, |count| count.parse().expect("a number"));
+    let count = std::env::var("JETWAKE_SEEDS").map_or(6, |count| count.parse().expect("a number"));
     let seeds = first.map_or(1..1 + count, |seed: u64| seed..seed + 1);
     let mut coverage = Coverage::default();
     for seed in seeds.clone() {

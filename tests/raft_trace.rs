@@ -7,7 +7,9 @@
 //! what it lacks. The expectations are read from the bytes by the simulator's readers, which know
 //! nothing of the core's.
 
+use jetwake::command::LogChange;
 use jetwake::config::GroupKind;
+use jetwake::event::TermAndVote;
 use jetwake::ids::{GroupName, Index, PeerId, Term};
 use jetwake::subject::Subject;
 use jetwake::time::{Duration, Time};
@@ -133,6 +135,8 @@ fn a_follower_of_the_meta_group_agrees_although_it_begins_in_the_middle() {
         let stand_in = Append::by("S-1", 1).after(u64::from(index > 0), index).entry("before");
         disk.add_record(stand_in.to_bytes());
     }
+    let heard = TermAndVote { term: Term::new(1), vote: None };
+    disk.change(&LogChange::TermAndVote(heard));
     let mut part = Part::new("S-2", META, "$NRG.R.eqklRjew", disk);
     for recorded in &trace {
         part.at(recorded.us);

@@ -80,7 +80,7 @@ fn promises_nothing(node: &mut Lone, term: u64, last: u64) {
     node.sent();
     node.ask_vote("n3", 100, term, last);
     assert!(node.votes().iter().all(|vote| !vote.granted), "it may have promised more");
-    node.hear(&Append::by("n3", 101).after(term, last).entry("after"));
+    node.hear(&Append::by("n3", 101).after(term, last));
     assert_eq!(node.acks(), []);
 }
 
@@ -92,6 +92,10 @@ fn defect_04_an_unreadable_entry_at_the_start_is_not_built_upon() {
     let mut node = follower(3, 2);
     node.restart_after(|disk| disk.spoil_record(3));
     promises_nothing(&mut node, 1, 2);
+    // A leader of a newer term has all that was committed: what joins it is all that was promised.
+    node.hear(&Append::by("n3", 101).after(1, 2).entry("after"));
+    node.hear(&Append::by("n3", 101).after(101, 3));
+    assert_eq!(node.acks().last(), Some(&(101, 3)));
 }
 
 #[test]
@@ -229,6 +233,8 @@ fn defect_15_a_catchup_that_ends_leaves_the_next_alone() {
     let fed = |node: &mut Lone| -> Vec<(Subject, u64)> {
         let sent = node.sent().into_iter().filter(|sent| inboxes.contains(&sent.subject));
         sent.map(|sent| match sent.message {
+            // The one without entries tells where the log ends.
+            Message::Append(entry) if entry.entries.is_empty() => (sent.subject, u64::MAX),
             Message::Append(entry) => (sent.subject, entry.previous_index.next().get()),
             other => panic!("it feeds {other:?}"),
         })
@@ -238,10 +244,12 @@ fn defect_15_a_catchup_that_ends_leaves_the_next_alone() {
     assert_eq!(fed(&mut node), [(inboxes[0].clone(), 2)], "one record fits the window");
     node.ask_catchup("n2", (1, 1), &inboxes[1]);
     assert_eq!(fed(&mut node), [(inboxes[1].clone(), 2)]);
-    for index in 3..=6 {
+    for index in 3..=5 {
         node.respond("n2", (1, index - 1, false), None);
         assert_eq!(fed(&mut node), [(inboxes[1].clone(), index)]);
     }
+    node.respond("n2", (1, 5, false), None);
+    assert_eq!(fed(&mut node), [(inboxes[1].clone(), 6), (inboxes[1].clone(), u64::MAX)]);
     node.respond("n2", (term, 6, true), None);
     assert_eq!(fed(&mut node), []);
 }

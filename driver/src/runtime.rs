@@ -365,6 +365,9 @@ impl Names {
                 let members: Vec<_> = members.iter().map(|id| self.server(Some(*id))).collect();
                 tracing::info!(group, committed, "members: {}", members.join(", "));
             }
+            Report::Impaired(impairment) => tracing::error!(group, "impaired: {impairment}"),
+            Report::Repaired { last } => tracing::warn!(group, %last, "repaired from the others"),
+            Report::Damaged(damaged) => tracing::error!(group, "damaged: {}", damaged.damage()),
             Report::StoodAside(why) => tracing::error!(group, "stands aside: {why}"),
             other => tracing::info!(group, "{other:?}"),
         }

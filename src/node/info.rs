@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::machine::{Group, Machine};
 use crate::cluster::info::{View, cluster_info};
 use crate::context::Context;
+use crate::event::Standing;
 use crate::ids::{LogSize, PeerId};
 use crate::limits::Timers;
 use crate::raft::{Health, Lacking, Raft, Status};
@@ -106,8 +107,21 @@ impl Group {
             "joining": status.joining.as_ref().map(name),
             "observer": status.observer,
             "aside": status.aside,
+            "impaired": impaired(status),
+            "found": status.found.iter().map(ToString::to_string).collect::<Vec<_>>(),
         })
     }
+}
+
+/// What an impaired member lost, and what it waits for.
+fn impaired(status: &Status) -> Option<Value> {
+    let Standing::Impaired(impairment) = &status.standing else { return None };
+    let found = impairment.found.iter().map(ToString::to_string);
+    Some(json!({
+        "lost": impairment.lost.to_string(),
+        "found": found.collect::<Vec<_>>(),
+        "waits": status.repair,
+    }))
 }
 
 fn format_role(role: crate::command::Role) -> String {

@@ -18,7 +18,7 @@ use crate::event::Failure;
 use crate::ids::{ByteCount, CheckpointId, Index, LoadId, PeerId, Term};
 use crate::subject::Subject;
 use crate::time::Time;
-use crate::wire::{AppendEntry, EntryKind};
+use crate::wire::{AppendEntry, AppendEntryBuilder, EntryKind};
 
 /// What a load of log records is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +45,8 @@ pub(super) struct Feed {
     sent: VecDeque<(Index, u64)>,
     in_flight: u64,
     loading: Option<LoadId>,
+    /// Whether the follower was told where the log ends.
+    told_end: bool,
     /// When it counts as dead.
     pub(super) until: Time,
 }
@@ -80,6 +82,7 @@ impl Raft {
             sent: VecDeque::new(),
             in_flight: 0,
             loading: None,
+            told_end: false,
             until: context.now + context.timers.log_catchup_stall,
         });
         self.feed(context, peer);
@@ -112,12 +115,30 @@ impl Raft {
                 return;
             }
         }
+        self.tell_end(context, peer);
         let State::Leader(leader) = &mut self.state else { return };
         if let Some(progress) = leader.peers.get_mut(&peer)
             && progress.feed.as_ref().is_some_and(|feed| feed.next > last && feed.sent.is_empty())
         {
             progress.feed = None;
         }
+    }
+
+    /// Behind the last record comes an empty one, once: the log ended there when the follower had
+    /// asked. One that lost what it acknowledged has it all again then.
+    fn tell_end(&mut self, context: &mut Context<'_>, peer: PeerId) {
+        let last = self.log.last();
+        let State::Leader(leader) = &mut self.state else { return };
+        let Some(feed) = feed_of(leader, peer) else { return };
+        if feed.next <= last.index || feed.told_end {
+            return;
+        }
+        feed.told_end = true;
+        let end = AppendEntryBuilder::new();
+        let (term, commit) = (self.term, self.commit);
+        let payload = end.finish(self.me, term, commit, last.term, last.index, term);
+        let reply = Some(self.subjects.append_replies.clone());
+        context.out.push(send_to(peer, feed.inbox.clone(), reply, payload));
     }
 
     fn feed_record(&mut self, context: &mut Context<'_>, peer: PeerId, record: &Bytes) -> bool {
@@ -200,13 +221,18 @@ impl Raft {
         }
     }
 
-    /// Log records could not be read: what the group promised may be gone.
+    /// Log records could not be read: what the group promised may be gone. While the disk is read
+    /// for the first time, a damaged record ends the log; later the group stands aside, and is
+    /// repaired when its server starts again.
     pub fn handle_load_failed(
         &mut self,
         context: &mut Context<'_>,
         load: LoadId,
         failure: &Failure,
     ) {
+        if let (State::Opening(_), Failure::Damaged(damage)) = (&self.state, failure) {
+            return self.end_log_at_damage(context, damage.clone());
+        }
         if self.owns_load(load) {
             self.stand_aside(context, format!("the log cannot be read: {failure}"));
         }

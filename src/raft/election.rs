@@ -55,7 +55,8 @@ impl Raft {
         // There is no term behind the last: one could vote twice in it.
         let last_term = self.promised.term == Term::MAX;
         let may_lead = self.may_lead || context.limits.planted(Canary::HalfCaughtUpLeads);
-        if !may_lead || self.observer || !self.may_be_elected() || last_term {
+        let able = may_lead && !self.observer && self.is_whole();
+        if !able || !self.may_be_elected() || last_term {
             return self.follow(context, None);
         }
         let back = match (&self.state, occasion) {
@@ -102,7 +103,17 @@ impl Raft {
         payload: &Bytes,
     ) -> Result<(), Refusal> {
         let request = VoteRequest::decode(payload)?;
+        if request.term == Term::ZERO {
+            // Nobody's term: who asks in it wants to know which one this is, member or not.
+            let candidate = check_identity(from, Some(request.candidate))?;
+            self.refuse_vote(context, candidate, reply);
+            return Ok(());
+        }
         let candidate = self.check_candidate(from, &request)?;
+        if !self.is_whole() {
+            self.refuse_vote(context, candidate, reply);
+            return Ok(());
+        }
         // A leader that asks for votes has given its own lease up.
         let ignored = self.leader_is_live(context) && self.leader() != Some(candidate);
         if candidate == self.me || ignored && request.term > self.promised.term {
@@ -257,7 +268,9 @@ impl Raft {
     ) -> Result<(), Refusal> {
         let response = VoteResponse::decode(payload)?;
         let peer = self.check_sender(from, Some(response.peer))?;
-        if response.term > self.promised.term {
+        if !self.is_whole() {
+            self.hear_term(context, response);
+        } else if response.term > self.promised.term {
             self.adopt_term(context, response.term);
             self.follow(context, None);
         } else if let State::Candidate(candidate) = &mut self.state
@@ -298,8 +311,8 @@ impl Raft {
         self.stop_listening_for_proposals(context.out);
         let timers = context.timers;
         let alone = self.others.is_empty() && self.members().contains(&self.me);
-        let able = self.may_lead && !self.observer && self.promised.term < Term::MAX;
-        let timeout = match alone && able {
+        let able = self.may_lead && !self.observer && self.is_whole();
+        let timeout = match alone && able && self.promised.term < Term::MAX {
             // Nobody else could lead, so there is nobody to wait for.
             true => Duration::ZERO,
             false => context.random.duration(timers.election_min..timers.election_max),

@@ -108,6 +108,7 @@ impl Raft {
         if leader == self.me {
             return Ok(());
         }
+        self.group_is_not_new(context, leader);
         let term = entry.leader_term.max(entry.term);
         let voted = self.promised.vote.is_some() && self.leader().is_none();
         let heard = voted && context.limits.planted(Canary::OldLeaderHeardAfterVote);
@@ -125,7 +126,9 @@ impl Raft {
         }
         self.hear_leader(context, leader, reply);
         self.take_live(context, entry, payload.clone());
+        self.seek_proof(context);
         self.end_catchup_if_joined(context);
+        self.try_to_heal(context);
         self.acknowledge(context);
         Ok(())
     }
@@ -315,6 +318,9 @@ impl Raft {
 
     /// Nothing is held and a live entry joined: the gap is closed.
     fn end_catchup_if_joined(&mut self, context: &mut Context<'_>) {
+        if self.awaits_proof() {
+            return;
+        }
         if let State::Follower(follower) = &mut self.state
             && let last = self.log.last().index
             && follower
@@ -324,6 +330,16 @@ impl Raft {
             && follower.matched >= last
         {
             self.end_catchup(context.out);
+        }
+    }
+
+    /// An impaired member asks its leader even for what it has: where the leader's log ends is said
+    /// at the end of a catchup.
+    fn seek_proof(&mut self, context: &mut Context<'_>) {
+        if self.awaits_proof()
+            && matches!(&self.state, State::Follower(follower) if !follower.catching_up())
+        {
+            self.ask_for_catchup(context, None);
         }
     }
 
@@ -487,6 +503,7 @@ impl Raft {
             match self.join(context.limits, &entry) {
                 Join::Joins if self.has_room(context, &entry) => {
                     self.take(context, &entry, payload.clone(), false);
+                    self.note_proof(&entry);
                 }
                 Join::Conflicts => {
                     if self.drop_conflict(context, entry.previous_index) {
@@ -498,6 +515,7 @@ impl Raft {
         }
         self.take_held(context);
         self.end_catchup_if_joined(context);
+        self.try_to_heal(context);
         self.acknowledge(context);
         Ok(())
     }
@@ -506,6 +524,9 @@ impl Raft {
     pub(super) fn acknowledge(&mut self, context: &mut Context<'_>) {
         self.go_on_with_disk(context);
         self.tell_catchup_progress(context);
+        if !self.is_whole() {
+            return;
+        }
         let receiving = self.receiving_snapshot();
         let State::Follower(follower) = &mut self.state else { return };
         let early = follower.catchup.is_some() && context.limits.planted(Canary::SuccessInCatchup);
@@ -552,10 +573,18 @@ impl Raft {
     }
 
     pub(super) fn follower_deadline(&mut self, context: &mut Context<'_>) {
+        if self.trust.deadline().is_some_and(|again| context.now >= again) {
+            self.inquire(context);
+        }
+        let whole = self.is_whole();
         let State::Follower(follower) = &mut self.state else { return };
         if context.now >= follower.heard + follower.timeout {
             follower.leader = None;
-            return self.campaign(context, Occasion::Silence);
+            follower.heard = context.now;
+            match whole {
+                true => return self.campaign(context, Occasion::Silence),
+                false => return self.end_catchup(context.out),
+            }
         }
         if let Some(asking) = follower.catchup.as_ref().filter(|c| context.now >= c.until) {
             match asking.phase {

@@ -22,6 +22,8 @@ pub enum Health {
     Opening,
     /// It can be trusted with nothing, and why.
     Aside(String),
+    /// It may have forgotten what it promised, and what it waits for before it takes part.
+    Impaired(String),
     /// Nobody is known to lead.
     NoLeader {
         /// Since then.
@@ -82,6 +84,7 @@ impl fmt::Display for Health {
             Self::Healthy => f.write_str("healthy"),
             Self::Opening => f.write_str("reading its disk"),
             Self::Aside(why) => write!(f, "stands aside: {why}"),
+            Self::Impaired(waits) => write!(f, "impaired: {waits}"),
             Self::NoLeader { silent } => write!(f, "no leader for {}", Span(*silent)),
             Self::LeaderSilent { silent } => {
                 write!(f, "the leader is silent for {}", Span(*silent))
@@ -160,6 +163,9 @@ impl Raft {
                 return if self.leads() { Health::Healthy } else { self.applying() };
             }
             State::Candidate(_) => None,
+            State::Follower(_) if !self.is_whole() => {
+                return Health::Impaired(self.repair().unwrap_or_default());
+            }
             State::Follower(follower) => follower.leader.map(|_| follower),
         };
         let Some(follower) = leader else {

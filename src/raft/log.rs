@@ -157,6 +157,11 @@ impl Log {
         self.durable = self.durable.min(last);
     }
 
+    /// Removes what may stand behind the last record and could not be read.
+    pub(crate) fn end_here(&self, out: &mut Outbox) {
+        out.write(self.group, LogChange::Truncate { last: self.last });
+    }
+
     /// Removes every record up to `through`, which a durable snapshot covers.
     pub(crate) fn compact(&mut self, through: Index, out: &mut Outbox) {
         let Some(term) = self.term(through) else { return };

@@ -10,7 +10,8 @@
 //! what it lacks, `leader` hands them out, `catchup` feeds one follower that lags, `snapshot` replaces
 //! logs, `checkpoint` lets a machine make one while the group goes on; `applies` knows how far the
 //! machine is, `health` says how the member stands, `aside` ends it; `membership` tells who belongs
-//! to the group, `proposals` takes what others forward.
+//! to the group, `proposals` takes what others forward, and `trust` keeps a member that may have
+//! forgotten what it promised from promising more.
 
 mod applies;
 mod aside;
@@ -29,6 +30,7 @@ mod proposals;
 mod quorum;
 mod size;
 mod snapshot;
+mod trust;
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -40,7 +42,7 @@ use bytes::Bytes;
 use crate::command::{Command, Destination, LogChange, Report, Role};
 use crate::config::GroupConfig;
 use crate::context::Context;
-use crate::event::TermAndVote;
+use crate::event::{Damage, Standing, TermAndVote};
 use crate::ids::{CheckpointId, GroupId, GroupName, Index, LoadId, LogSize, PeerId, Term, WriteId};
 use crate::limits::Limits;
 use crate::node::Wake;
@@ -59,6 +61,7 @@ use leader::Leader;
 use log::Log;
 use opening::Opening;
 use snapshot::UnderWay;
+use trust::Trust;
 
 pub use gap::{Cancelled, Catchup, Gap};
 pub use health::{Health, Lacking};
@@ -114,6 +117,10 @@ pub struct Raft {
     may_lead: bool,
     /// Whether it follows, acknowledges and votes, but never asks for votes itself.
     observer: bool,
+    /// Whether it may promise anything.
+    trust: Trust,
+    /// What was found damaged at the start.
+    found: Vec<Damage>,
     state: State,
 }
 
@@ -164,6 +171,12 @@ pub struct Status {
     pub role: Option<Role>,
     /// Why the group stands aside, if it does.
     pub aside: Option<String>,
+    /// Whether the member has all that it ever promised; it takes part in no quorum before.
+    pub standing: Standing,
+    /// What a member that does not have it waits for.
+    pub repair: Option<String>,
+    /// What was found damaged when this process started, whether it is repaired by now or not.
+    pub found: Vec<Damage>,
     /// The newest term.
     pub term: Term,
     /// Who leads, as far as is known.
@@ -263,6 +276,8 @@ impl Raft {
             held: Held::default(),
             may_lead: true,
             observer: false,
+            trust: Trust::Whole,
+            found: Vec::new(),
             state: State::Opening(Opening::default()),
         };
         raft.members_changed();
@@ -309,6 +324,7 @@ impl Raft {
         self.log.written(through);
         self.held.written(through, context.out);
         self.snapshot_written(context, through);
+        self.try_to_heal(context);
         match &self.state {
             State::Follower(_) => self.acknowledge(context),
             State::Candidate(_) => self.count_votes(context, Some(through)),
@@ -333,7 +349,10 @@ impl Raft {
     pub fn deadline(&self) -> Option<(Time, Wake)> {
         match &self.state {
             State::Opening(_) | State::Aside(_) => None,
-            State::Follower(follower) => Some(follower.deadline()),
+            State::Follower(follower) => {
+                let asks = self.trust.deadline().map(|time| (time, Wake::Repair));
+                asks.into_iter().chain([follower.deadline()]).min()
+            }
             State::Candidate(candidate) => Some((candidate.until, Wake::Election)),
             State::Leader(leader) => leader.deadline(),
         }
@@ -457,6 +476,9 @@ impl Raft {
                 State::Aside(why) => Some(why.clone()),
                 _ => None,
             },
+            standing: self.standing(),
+            repair: self.repair(),
+            found: self.found.clone(),
             term: self.term,
             leader: self.leader(),
             leader_since: match &self.state {

@@ -1,17 +1,21 @@
 //! A start from disk: the snapshot is verified, the log is read once from end to end so that its
 //! terms are known, and only then does the member take part.
 //!
-//! What was applied was committed, so the commit index starts there and not at zero.
+//! What was applied was committed, so the commit index starts there and not at zero. What cannot be
+//! read, or does not join, may have been acknowledged: the member is impaired then (see `trust`),
+//! and goes on with what it can rely on.
 
 use alloc::format;
 use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use super::{Context, Position, Raft, State, log::Log, snapshot::Snapshot};
+use super::{Context, Position, Raft, State, log::Log, snapshot::Snapshot, trust::Forgotten};
 use crate::canary::Canary;
 use crate::command::Report;
-use crate::event::{Opened, StoreMark, TermAndVote};
+use crate::event::{Damage, Damaged, Opened, StoreMark, TermAndVote};
 use crate::ids::{Index, LoadId};
 use crate::wire::{AppendEntry, PeerState};
 
@@ -22,6 +26,8 @@ pub(super) struct Opening {
     /// The last record that the disk has.
     last: Index,
     applied: Index,
+    /// Whether the driver said that records cannot be read.
+    damaged: bool,
 }
 
 impl Opening {
@@ -34,62 +40,94 @@ impl Opening {
 impl Raft {
     /// The disk was opened. `machine` is how far the machine's own store had got.
     pub fn open(&mut self, context: &mut Context<'_>, disk: Opened, machine: Option<StoreMark>) {
-        if let Some(damage) = disk.damage.first() {
-            return self.stand_aside(context, format!("the disk is damaged: {damage}"));
-        }
+        let applied = machine.map_or(Index::ZERO, |mark| mark.applied);
+        let written = disk.snapshot.is_some() || disk.log.is_some() || disk.store.is_some();
+        let empty = !written && disk.vote.is_none() && disk.damage.is_empty();
         let vote = disk.vote.unwrap_or_default();
         (self.term, self.promised) = (vote.term, vote);
-        if let Err(why) = self.open_snapshot(context, disk.snapshot) {
-            return self.stand_aside(context, why);
+        self.open_trust(disk.standing, empty);
+        let (mut votes, mut records, mut snapshot) = (Vec::new(), Vec::new(), None);
+        for damaged in disk.damage {
+            match damaged {
+                Damaged::Vote(damage) => votes.push(damage),
+                Damaged::Log(damage) => records.push(damage),
+                Damaged::Snapshot(damage) => snapshot = Some(damage),
+                // What a store lost was committed: the others have it, and no promise rests on it.
+                Damaged::Store(_) => self.note_damage(context, damaged),
+            }
         }
-        let applied = machine.map_or(Index::ZERO, |mark| mark.applied);
-        self.open_log(context, disk.log, applied);
+        let began = disk.log.is_some() || disk.snapshot.is_some() || applied > Index::ZERO;
+        if votes.is_empty() && disk.vote.is_none() && began && self.trust.deadline().is_none() {
+            votes.push(found("term and vote", "missing, but there are records".into()));
+        }
+        let snapshot = match (snapshot, disk.snapshot) {
+            (None, Some(file)) => self.open_snapshot(context, file),
+            (damage, _) => damage.map_or(Ok(()), Err),
+        };
+        if !votes.is_empty() {
+            self.impair(context, Forgotten::Votes, votes);
+        }
+        let opening =
+            Opening { load: None, last: Index::ZERO, applied, damaged: !records.is_empty() };
+        if !records.is_empty() {
+            self.impair(context, Forgotten::Records, records);
+        }
+        self.open_log(context, disk.log, snapshot.err(), opening);
     }
 
-    fn open_snapshot(
-        &mut self,
-        context: &mut Context<'_>,
-        file: Option<Bytes>,
-    ) -> Result<(), String> {
-        let Some(file) = file else { return Ok(()) };
-        let snapshot = Snapshot::decode(file, &self.name, context.limits)
-            .map_err(|error| format!("the snapshot file is damaged: {error}"))?;
-        (self.check_snapshot)(&snapshot.data, context.limits)
-            .map_err(|error| format!("the snapshot file is damaged: {error}"))?;
-        let peers = PeerState::decode(&snapshot.peer_state, context.limits)
-            .map_err(|error| format!("the snapshot file is damaged: {error}"))?;
+    fn open_snapshot(&mut self, context: &mut Context<'_>, file: Bytes) -> Result<(), Damage> {
+        let damaged = |error| found("snapshot", format!("the snapshot file is damaged: {error}"));
+        let snapshot = Snapshot::decode(file, &self.name, context.limits).map_err(damaged)?;
+        (self.check_snapshot)(&snapshot.data, context.limits).map_err(damaged)?;
+        let peers = PeerState::decode(&snapshot.peer_state, context.limits).map_err(damaged)?;
         self.take_members(&peers);
         self.snapshot = Some(snapshot);
         Ok(())
     }
 
-    fn open_log(&mut self, context: &mut Context<'_>, log: Option<(Index, Index)>, applied: Index) {
+    /// Joins what is known of the log with the snapshot, of which `unreadable` is what is wrong.
+    fn open_log(
+        &mut self,
+        context: &mut Context<'_>,
+        log: Option<(Index, Index)>,
+        unreadable: Option<Damage>,
+        mut opening: Opening,
+    ) {
         let covered = self.snapshot.as_ref().map_or(Position::default(), |s| s.position);
         let cache = context.limits.log_cache.get();
         let (first, last) = log.unwrap_or((covered.index.next(), covered.index));
-        if first > covered.index.next() {
-            let why = format!(
+        // Records that the snapshot covers are read as well: the one at its end must agree with it.
+        let base = Position { index: first.previous(), term: covered.term };
+        let joins = first <= covered.index.next();
+        let known = if !joins || base.index == covered.index { covered } else { base };
+        self.log = Log::new(self.group, known, cache);
+        opening.last = last;
+        let missing = !joins || log.is_none() && unreadable.is_some();
+        if missing {
+            let what = format!(
                 "the log begins at {first}, but the snapshot ends at {}: records are missing",
                 covered.index
             );
-            return self.stand_aside(context, why);
+            let damage = unreadable.unwrap_or_else(|| found("log", what));
+            self.impair(context, Forgotten::Records, vec![damage]);
+            // What stands behind the gap joins nothing; the leader has it.
+            self.log.reset(covered, context.out);
+        } else if let Some(damage) = unreadable {
+            // The log reaches back to its beginning: the snapshot is not needed.
+            self.note_damage(context, Damaged::Snapshot(damage));
         }
-        if applied > last.max(covered.index) {
-            let why = format!(
-                "the store has applied {applied}, but the log ends at {last}: records are missing"
+        if !missing && opening.applied > last.max(covered.index) {
+            let what = format!(
+                "the store has applied {}, but the log ends at {last}: records are missing",
+                opening.applied
             );
-            return self.stand_aside(context, why);
+            self.impair(context, Forgotten::Records, vec![found("log", what)]);
         }
-        // Records that the snapshot covers are read as well: the one at its end must agree with it.
-        let base = Position { index: first.previous(), term: covered.term };
-        let known = if base.index == covered.index { covered } else { base };
-        self.log = Log::new(self.group, known, cache);
-        let mut opening = Opening { load: None, last, applied };
-        if first <= last {
+        if !missing && first <= last {
             opening.load = Some(context.out.load(self.group, first, last, context.limits.load));
             self.state = State::Opening(opening);
         } else {
-            if covered != Position::default() {
+            if !missing && covered != Position::default() {
                 // Where an empty log goes on is not told: a crash may have come before its reset.
                 self.log.reset(covered, context.out);
             }
@@ -125,11 +163,12 @@ impl Raft {
                 }
                 Ok(entry) => {
                     let place = entry.previous_index.next();
-                    let why = format!("log record {index} says that it is record {place}");
-                    return self.stand_aside(context, why);
+                    let what = format!("record {index} says that it is record {place}");
+                    return self.end_log_at_damage(context, found("log", what));
                 }
                 Err(error) => {
-                    return self.stand_aside(context, format!("log record {index}: {error}"));
+                    let what = format!("record {index}: {error}");
+                    return self.end_log_at_damage(context, found("log", what));
                 }
             }
         }
@@ -143,10 +182,20 @@ impl Raft {
         }
     }
 
+    /// The first reading came to a record that is not what was written: the log ends before it.
+    pub(super) fn end_log_at_damage(&mut self, context: &mut Context<'_>, damage: Damage) {
+        if !matches!(&self.state, State::Opening(opening) if opening.damaged) {
+            self.impair(context, Forgotten::Records, vec![damage]);
+        }
+        self.log.end_here(context.out);
+        self.opened(context);
+    }
+
     /// All is read: join the snapshot and the log, and begin to follow.
     fn opened(&mut self, context: &mut Context<'_>) {
         let State::Opening(opening) = &self.state else { return };
-        let applied = opening.applied;
+        // A store may have applied what its log has lost: the leader brings it again.
+        let applied = opening.applied.min(self.log.last().index);
         if let Some(covered) = self.snapshot.as_ref().map(|snapshot| snapshot.position) {
             if self.log.term(covered.index) == Some(covered.term) {
                 self.log.compact(covered.index, context.out);
@@ -173,5 +222,11 @@ impl Raft {
         self.leader_seen = context.now;
         self.subjects.subscribe(self.group, context.out);
         self.follow(context, None);
+        self.begin_repair(context);
     }
+}
+
+/// Something that the core found wrong, in a part of the disk whose file the driver knows.
+fn found(file: &str, what: String) -> Damage {
+    Damage { file: file.into(), offset: None, what }
 }

@@ -213,7 +213,7 @@ fn nrg_delayed_messages_after_catchup_dont_count_toward_quorum() {
 
 /// A leader sends a follower all that it lacks, in order and with the term that it leads in now.
 ///
-/// Ours also sends the record that it began its term with. Seen red with `index` in place of
+/// Ours also sends the record that it began its term with, and in the end says where its log ends. Seen red with `index` in place of
 /// `index.next()` in `Raft::start_feed`.
 #[test]
 fn nrg_leader_catchup_handling() {
@@ -239,7 +239,8 @@ fn nrg_leader_catchup_handling() {
             other => panic!("it sends {other:?}"),
         })
         .collect();
-    assert_eq!(fed, [(1, 1, 1), (1, 2, 1), (1, 3, term.get())]);
+    let term = term.get();
+    assert_eq!(fed, [(1, 1, 1), (1, 2, 1), (1, 3, term), (term, 4, term)]);
 }
 
 /// A deposed leader's messages, new to a follower that another leader is catching up, are refused with

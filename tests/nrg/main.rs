@@ -16,6 +16,7 @@ mod health;
 mod log;
 mod membership;
 mod snapshots;
+mod startup;
 
 use jetwake::config::GroupKind;
 use jetwake::ids::ByteCount;

@@ -62,8 +62,8 @@ fn nrg_initialize_and_scale_up() {
     node.hear(&add(Append::by("n2", 1), "n1").entry("a"));
     assert_eq!((node.status().last.index, node.acks()), (Index::new(1), vec![(1, 1)]));
     assert_members(&node, &["n1", "n2"], Some(1));
-    // Its log is gone.
-    node.restart_after(LoneDisk::wipe);
+    // Its log is gone, and its disk says that nothing was promised on it.
+    node.restart_after(|disk| *disk = LoneDisk::default());
     node.ask_vote("n2", 2, 0, 0);
     assert_vote(&mut node, 2);
     node.hear(&add(Append::by("n2", 2), "n1").entry("a"));

@@ -213,8 +213,11 @@ impl Logs {
             if key[..] != record_key(log.number, next) {
                 break;
             }
-            let record =
-                unseal(&key, &value).ok_or_else(|| Failure::Damaged(self.broken(group, next)))?;
+            let Some(record) = unseal(&key, &value) else {
+                // Those before it are good: the load that begins with it says that it is not.
+                let broken = Failure::Damaged(self.broken(group, next));
+                return if records.is_empty() { Err(broken) } else { Ok(records) };
+            };
             let size = record.len() as u64;
             if size > room && !records.is_empty() {
                 return Ok(records);

@@ -16,6 +16,7 @@ use super::Report;
 use super::failure::{damage, from_io};
 use super::log::Logs;
 use super::snapshot::Snapshots;
+use super::standing::StandingFile;
 use super::vote::VoteFile;
 
 /// Bytes of records in one sync; what waits beyond them goes with the next.
@@ -37,6 +38,7 @@ pub(super) struct LogThread {
 pub(super) struct Beside {
     pub(super) vote: VoteFile,
     pub(super) snapshots: Snapshots,
+    pub(super) standing: StandingFile,
     /// Why nothing more is written for the group: a write failed, and what came later must not
     /// stand without it.
     pub(super) failed: Option<Failure>,
@@ -100,7 +102,11 @@ impl LogThread {
     fn write(&mut self, group: GroupId, change: LogChange) -> Result<(), Failure> {
         self.known(group)?;
         let at = group.0 as usize;
-        if matches!(change, LogChange::TermAndVote(_) | LogChange::Snapshot { .. }) {
+        let beside_the_log = matches!(
+            change,
+            LogChange::TermAndVote(_) | LogChange::Snapshot { .. } | LogChange::Standing(_)
+        );
+        if beside_the_log {
             self.settle();
         }
         let beside = &mut self.groups[at];
@@ -120,6 +126,10 @@ impl LogThread {
                 .snapshots
                 .write(index, term, &file)
                 .map_err(|error| from_io(beside.snapshots.folder(), &error)),
+            LogChange::Standing(standing) => beside
+                .standing
+                .write(&standing)
+                .map_err(|error| from_io(beside.standing.path(), &error)),
             other => {
                 let what = format!("a change that this disk does not know: {other:?}");
                 Err(Failure::Io(damage("".as_ref(), None, what)))

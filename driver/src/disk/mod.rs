@@ -15,6 +15,7 @@
 //! | `store/` | messages of all streams |
 //! | `votes/` | a file of two slots a group |
 //! | `snapshots/` | a folder a group, with one file |
+//! | `standing/` | a file a group: whether all that its member promised is here |
 
 mod block;
 mod engine;
@@ -25,6 +26,7 @@ mod log;
 mod log_thread;
 mod removed;
 mod snapshot;
+mod standing;
 mod store;
 mod store_thread;
 mod vote;
@@ -37,7 +39,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use jetwake::command::Command;
-use jetwake::event::{Event, Failure, Opened};
+use jetwake::event::{Damaged, Event, Failure, Opened};
 use jetwake::ids::GroupName;
 
 use self::failure::{damage, into_damage};
@@ -45,6 +47,7 @@ use self::folder::{Folder, file_name};
 use self::log::Logs;
 use self::log_thread::{Beside, LogThread};
 use self::snapshot::Snapshots;
+use self::standing::StandingFile;
 use self::store::Stores;
 use self::store_thread::StoreThread;
 use self::vote::VoteFile;
@@ -171,6 +174,7 @@ impl Disk {
     ) -> Result<(Self, Vec<Opened>), DiskError> {
         let folder = Folder::open(folder)?;
         let (votes, snapshots) = (folder.inside("votes")?, folder.inside("snapshots")?);
+        let standings = folder.inside("standing")?;
         let mut logs = Logs::open(folder.inside("log")?, groups);
         let number = |group| logs.as_ref().map_or(group as u32, |logs| logs.number(group));
         let numbered: Vec<_> =
@@ -184,23 +188,26 @@ impl Disk {
         for (at, (number, name)) in numbered.iter().enumerate() {
             let file = file_name(name, *number);
             let (vote, term_and_vote, damaged) = VoteFile::open(votes.join(&file), name.as_str());
-            let mut found = Opened { vote: term_and_vote, ..Opened::default() };
-            found.damage.extend(damaged);
+            let (standing, says) = StandingFile::open(standings.join(&file), name.as_str());
+            let mut found = Opened { vote: term_and_vote, standing: says, ..Opened::default() };
+            found.damage.extend(damaged.map(Damaged::Vote));
             let (snapshots, bytes, damaged) = Snapshots::open(snapshots.join(&file));
             found.snapshot = bytes;
-            found.damage.extend(damaged);
+            found.damage.extend(damaged.map(Damaged::Snapshot));
             open_log(&mut logs, at, &snapshots, &mut found);
             match &mut stores {
                 Ok(stores) => {
                     let (mark, damaged) = stores.check(at);
                     found.store = mark;
-                    found.damage.extend(damaged);
+                    found.damage.extend(damaged.into_iter().map(Damaged::Store));
                 }
-                Err(failure) if logs.is_ok() => found.damage.push(into_damage(failure.clone())),
+                Err(failure) if logs.is_ok() => {
+                    found.damage.push(Damaged::Store(into_damage(failure.clone())));
+                }
                 // The log said the same.
                 Err(_) => {}
             }
-            besides.push(Beside { vote, snapshots, failed: None });
+            besides.push(Beside { vote, snapshots, standing, failed: None });
             opened.push(found);
         }
         let disk = Self::start(folder, Arc::new(report), logs, stores, besides)?;
@@ -273,11 +280,13 @@ fn open_log(
 ) {
     let logs = match logs {
         Ok(logs) => logs,
-        Err(failure) => return found.damage.push(into_damage(failure.clone())),
+        Err(failure) => {
+            return found.damage.push(Damaged::Log(into_damage(failure.clone())));
+        }
     };
     let (bounds, damaged) = logs.check(group);
     found.log = bounds;
-    found.damage.extend(damaged);
+    found.damage.extend(damaged.into_iter().map(Damaged::Log));
     let before = logs.before(group);
     let what = match snapshots.index() {
         Some(index) if index < before => {
@@ -288,5 +297,5 @@ fn open_log(
         }
         _ => return,
     };
-    found.damage.push(damage(snapshots.folder(), None, what));
+    found.damage.push(Damaged::Snapshot(damage(snapshots.folder(), None, what)));
 }

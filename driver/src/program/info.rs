@@ -17,7 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Show what each of the given nodes knows of a stream.
 ///
 /// One line a node: who leads as far as it knows, how many members it counts, what its own replica
-/// holds, and whether that is all, or what keeps it from that. Fails if a node does not answer.
+/// holds, and whether that is all, or what keeps it from that; below it, what was found damaged on
+/// its disk and how far the repair is. Fails if a node does not answer.
 #[derive(Args)]
 pub(super) struct InfoArguments {
     /// The stream.
@@ -95,5 +96,25 @@ fn print(out: &mut impl Write, server: &str, info: &Value) -> std::io::Result<()
         number("/state/last_seq"),
         number("/state/num_deleted"),
         info.pointer("/jetwake/health").and_then(Value::as_str).unwrap_or("-"),
-    )
+    )?;
+    tell_trouble(out, server, info)
+}
+
+/// What is wrong with a node's replica, if anything is, below its line.
+fn tell_trouble(out: &mut impl Write, server: &str, info: &Value) -> std::io::Result<()> {
+    let text = |path| info.pointer(path).and_then(Value::as_str);
+    if let Some(why) = text("/jetwake/aside") {
+        writeln!(out, "{server:12} stands aside: {why}")?;
+    }
+    let found = info.pointer("/jetwake/found").and_then(Value::as_array);
+    for found in found.into_iter().flatten().filter_map(Value::as_str) {
+        writeln!(out, "{server:12} found at its start: {found}")?;
+    }
+    if let Some(lost) = text("/jetwake/impaired/lost") {
+        writeln!(out, "{server:12} is impaired and promises nothing: its disk lost {lost}")?;
+        if let Some(waits) = text("/jetwake/impaired/waits") {
+            writeln!(out, "{server:12} repair: {waits}")?;
+        }
+    }
+    Ok(())
 }

@@ -7,7 +7,7 @@ use std::process::{Child, Command as Program, Stdio};
 
 use bytes::Bytes;
 use jetwake::command::LogChange;
-use jetwake::event::{Damage, Event, Failure, TermAndVote};
+use jetwake::event::{Damage, Damaged, Event, Failure, TermAndVote};
 use jetwake::ids::{Index, PeerId, Term};
 
 use crate::rig::{A, B, Rig, names, record};
@@ -199,7 +199,7 @@ fn a_flipped_bit_in_what_was_synced_is_damage_and_nothing_is_cut() {
         let bytes = fs::read(&journal).unwrap();
         let mut rig = Rig::open(&copied);
         for opened in &rig.opened {
-            let [Damage { file, offset, .. }] = &opened.damage[..] else {
+            let [Damaged::Log(Damage { file, offset, .. })] = &opened.damage[..] else {
                 panic!("at {at}: {:?}", opened.damage)
             };
             assert_eq!(file, &journal.display().to_string());
@@ -210,7 +210,7 @@ fn a_flipped_bit_in_what_was_synced_is_damage_and_nothing_is_cut() {
         let refused = Event::WriteFailed {
             group: A,
             write: jetwake::ids::WriteId::new(1),
-            failure: Failure::Damaged(rig.opened[0].damage[0].clone()),
+            failure: Failure::Damaged(rig.opened[0].damage[0].damage().clone()),
         };
         assert_eq!(rig.event(), refused);
         rig.disk.close();
@@ -324,7 +324,9 @@ fn one_bad_vote_slot_takes_nothing_back_and_two_are_damage() {
             assert_eq!(rig.opened[0].vote, Some(vote(5)));
             continue;
         }
-        let [Damage { file: named, offset: Some(0), .. }] = &rig.opened[0].damage[..] else {
+        let [Damaged::Vote(Damage { file: named, offset: Some(0), .. })] =
+            &rig.opened[0].damage[..]
+        else {
             panic!("{:?}", rig.opened[0].damage)
         };
         assert_eq!(named, &file.display().to_string());
@@ -351,7 +353,7 @@ fn a_log_that_begins_behind_its_snapshot_is_damage() {
     let snapshots = folder.path().join("snapshots").join(names()[0].as_str());
     fs::remove_dir_all(&snapshots).unwrap();
     let rig = Rig::open(folder.path());
-    let [Damage { file, what, .. }] = &rig.opened[0].damage[..] else {
+    let [Damaged::Snapshot(Damage { file, what, .. })] = &rig.opened[0].damage[..] else {
         panic!("{:?}", rig.opened[0].damage)
     };
     assert_eq!(file, &snapshots.display().to_string());

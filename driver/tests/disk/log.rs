@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use jetwake::command::LogChange;
-use jetwake::event::{Event, Failure, Opened, TermAndVote};
+use jetwake::event::{Event, Failure, Opened, Standing, TermAndVote};
 use jetwake::ids::{GroupName, Index, PeerId, Term};
 use jetwake_driver::disk::{Disk, DiskError};
 
@@ -37,7 +37,8 @@ fn snapshot(index: u64, file: &'static [u8]) -> LogChange {
 fn records_come_back_from_the_log_and_after_reopening() {
     let folder = tempfile::tempdir().unwrap();
     let mut rig = Rig::open(folder.path());
-    assert_eq!(rig.opened, [Opened::default(), Opened::default()]);
+    let fresh = Opened { standing: Standing::Unknown, ..Opened::default() };
+    assert_eq!(rig.opened, [fresh.clone(), fresh]);
     rig.fill(A, 1, 100);
     rig.fill(B, 1, 3);
     let large = vec![7; 256 << 10];

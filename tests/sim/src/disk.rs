@@ -4,17 +4,21 @@
 //! once and become durable by a sync of their own. Every change is kept twice: as the process sees
 //! it, and as a crash would leave it at least.
 
+mod rot;
+
 use core::ops::Range;
 use std::collections::{BTreeMap, VecDeque};
 
 use jetwake::command::{LogChange, StoreChange};
-use jetwake::event::{Damage, Event, Failure, Opened, StoreMark};
+use jetwake::event::{Damage, Event, Failure, Opened, Standing, StoreMark};
 use jetwake::ids::{ByteCount, GroupId, Index, LoadId, Sequence, StoreId, WriteId};
 use jetwake::time::{Duration, Time};
 
 use crate::dice::{Dice, PerMillion};
 use crate::log::Log;
 use crate::store::Store;
+
+pub use rot::{DiskCopy, Lost, Rot};
 
 /// How a disk behaves while nothing is wrong with it, and a little when something is.
 #[derive(Clone, Debug)]
@@ -55,6 +59,9 @@ pub struct Disk {
     pub full: bool,
     /// Whether the next log write fails.
     pub fail_next_write: bool,
+    /// What it says of itself where nothing was written: that a group begins on it, or, once it was
+    /// wiped, that nothing is known.
+    unwritten: Standing,
     dice: Dice,
     groups: BTreeMap<GroupId, GroupDisk>,
     waiting: VecDeque<LogWrite>,
@@ -65,7 +72,7 @@ pub struct Disk {
     asked: Asked,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct GroupDisk {
     durable: Log,
     current: Log,
@@ -75,7 +82,7 @@ struct GroupDisk {
     store: StoreDisk,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct StoreDisk {
     durable: Store,
     current: Store,
@@ -153,6 +160,7 @@ impl Disk {
             slowness: 1,
             full: false,
             fail_next_write: false,
+            unwritten: Standing::Whole,
             dice,
             groups: BTreeMap::new(),
             waiting: VecDeque::new(),
@@ -165,14 +173,15 @@ impl Disk {
     /// What a process that starts now finds.
     pub fn opened(&self, group: GroupId) -> Opened {
         let Some(disk) = self.groups.get(&group) else {
-            return Opened::default();
+            return Opened { standing: self.unwritten.clone(), ..Opened::default() };
         };
         Opened {
             vote: disk.durable.vote(),
             snapshot: disk.durable.snapshot().map(|snapshot| snapshot.file.clone()),
             log: disk.durable.range(),
             store: disk.store.durable.mark(),
-            damage: Vec::new(),
+            standing: disk.durable.standing().unwrap_or(&self.unwritten).clone(),
+            damage: disk.durable.damage(),
         }
     }
 
@@ -296,6 +305,14 @@ impl Disk {
         let mut records = Vec::new();
         for index in first.get()..=last.get() {
             let record = log.record(Index::new(index)).expect("the range lies within the log");
+            if !log.is_readable(Index::new(index)) {
+                if records.is_empty() {
+                    let what = format!("record {index}: wrong checksum");
+                    let failure = Failure::Damaged(damage("log", &what));
+                    return Ok(self.answer(now, id, Event::LoadFailed { load: id, failure }));
+                }
+                break;
+            }
             let length = record.len() as u64;
             if length > left && !records.is_empty() {
                 break;

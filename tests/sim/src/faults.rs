@@ -11,6 +11,7 @@ use jetwake::time::Duration;
 
 use crate::cluster::Cluster;
 use crate::dice::Dice;
+use crate::disk::Rot;
 use crate::network::{Machine, NetworkConditions};
 use crate::process::Doom;
 use crate::setup::Setup;
@@ -67,6 +68,9 @@ pub enum Fault {
     ClockDrift,
     /// A clock stands still, and its machine works on.
     ClockStall,
+    /// A process dies, something goes bad on its disk, and it comes back; never on so many
+    /// machines that what was acknowledged would be gone.
+    Rot,
 }
 
 /// Every kind of fault.
@@ -95,6 +99,7 @@ pub const ALL: &[Fault] = &[
     Fault::ClockJump,
     Fault::ClockDrift,
     Fault::ClockStall,
+    Fault::Rot,
 ];
 
 impl Fault {
@@ -125,6 +130,7 @@ impl Fault {
             Self::ClockJump => "clock-jump",
             Self::ClockDrift => "clock-drift",
             Self::ClockStall => "clock-stall",
+            Self::Rot => "rot",
         }
     }
 }
@@ -325,6 +331,7 @@ impl Cluster {
                 self.drift_clock(victim, -1_000_000);
                 self.relieve_after(lasts, Relief::Clock(victim));
             }
+            Fault::Rot => self.rot_for(victim, Rot::drawn(dice), lasts),
             Fault::SlowDisk | Fault::FailWrite | Fault::FullDisk | Fault::ReadFailures => {
                 self.disk_fault(fault, victim, lasts, dice);
             }

@@ -30,6 +30,8 @@ pub struct GroupLedger {
     last: Vec<Index>,
     /// What the durable snapshot of each machine covers.
     covered: Vec<Index>,
+    /// What it covered on a machine before its disk went bad.
+    was_covered: Vec<Index>,
     committed: BTreeMap<Index, u64>,
     committed_through: Index,
     /// What was committed at the latest in which term, ascending in both.
@@ -47,6 +49,9 @@ pub struct Record {
     pub term: Term,
     /// On which machines it is durable, a bit each.
     on: u64,
+    /// On which it was before their disks went bad. What they said of it may still be on its way,
+    /// and was true.
+    was_on: u64,
     /// Who counts once it is appended.
     voters: Voters,
 }
@@ -117,6 +122,7 @@ impl Ledger {
             records: BTreeMap::new(),
             last: vec![Index::ZERO; machines],
             covered: vec![Index::ZERO; machines],
+            was_covered: vec![Index::ZERO; machines],
             committed: BTreeMap::new(),
             committed_through: Index::ZERO,
             by_term: Vec::new(),
@@ -145,7 +151,7 @@ impl Ledger {
         let before = before.filter(|record| record.term == entry.previous_term);
         let voters = before.map(|record| record.voters).next().unwrap_or(ledger.founders);
         let voters = voters.after(&entry);
-        let record = Record { digest, term: entry.term, on: 0, voters };
+        let record = Record { digest, term: entry.term, on: 0, was_on: 0, voters };
         ledger.records.entry(*index).or_default().push(record);
         for (_, data) in entry.entries.iter().filter(|(kind, _)| *kind == 0) {
             if let Some(id) = records::entry_id(data) {
@@ -173,6 +179,22 @@ impl Ledger {
             }
             LogChange::Snapshot { index, .. } => ledger.covered[machine.0] = *index,
             _ => {}
+        }
+    }
+
+    /// A disk lost every record from this one on, and perhaps its snapshot.
+    pub fn lost(&mut self, machine: Machine, group: GroupId, from: Index, snapshot: bool) {
+        let Some(ledger) = self.groups.get_mut(&group) else { return };
+        if from <= ledger.last[machine.0] {
+            for record in ledger.records.range_mut(from..).flat_map(|(_, records)| records) {
+                record.was_on |= record.on & (1 << machine.0);
+            }
+            ledger.remove_behind(machine, from.previous());
+        }
+        if snapshot {
+            let covered = ledger.covered[machine.0].max(ledger.was_covered[machine.0]);
+            ledger.was_covered[machine.0] = covered;
+            ledger.covered[machine.0] = Index::ZERO;
         }
     }
 
@@ -222,15 +244,16 @@ impl GroupLedger {
     }
 
     /// Whether a record is durable, in the log or covered by a snapshot, on a quorum of those who
-    /// count since it or since a later record.
+    /// count since it or since a later record; or was, where a disk went bad.
     ///
     /// # Errors
     /// On how many of how many of those who count since it.
     pub fn has_quorum(&self, index: Index, digest: u64) -> Result<(), (usize, usize)> {
         let record = self.record(index, digest);
-        let on = record.map_or(0, |record| record.on);
+        let on = record.map_or(0, |record| record.on | record.was_on);
+        let covered = |at: usize| self.covered[at].max(self.was_covered[at]);
         let copies = |voters: Voters| {
-            let has = |at: &usize| on >> at & 1 == 1 || self.covered[*at] >= index;
+            let has = |at: &usize| on >> at & 1 == 1 || covered(*at) >= index;
             let counts = |at: &usize| voters.contains(Machine(*at));
             (0..self.machines).filter(|at| counts(at) && has(at)).count()
         };

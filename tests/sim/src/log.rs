@@ -1,11 +1,11 @@
 //! One group's log on a simulated disk, with its snapshot and its term and vote; and the contract
 //! that every change of it must keep.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use jetwake::command::LogChange;
-use jetwake::event::TermAndVote;
+use jetwake::event::{Damage, Damaged, Standing, TermAndVote};
 use jetwake::ids::{Index, Term};
 
 /// A snapshot file.
@@ -27,12 +27,98 @@ pub struct Log {
     /// The place that counts as the one before the first record.
     base: Index,
     records: VecDeque<Bytes>,
+    standing: Option<Standing>,
+    rot: Rot,
+}
+
+/// What of a log can no longer be read.
+#[derive(Clone, Debug, Default)]
+struct Rot {
+    votes: bool,
+    snapshot: bool,
+    records: BTreeSet<Index>,
+    /// Whether the file with the records is gone.
+    missing: bool,
 }
 
 impl Log {
     /// The term and vote, if they were ever written.
     pub const fn vote(&self) -> Option<TermAndVote> {
         self.vote
+    }
+
+    /// What the member wrote of how it stands.
+    pub const fn standing(&self) -> Option<&Standing> {
+        self.standing.as_ref()
+    }
+
+    /// Whether the member that writes it lost something that it may have promised.
+    pub const fn is_impaired(&self) -> bool {
+        matches!(self.standing, Some(Standing::Impaired(_)))
+    }
+
+    /// Whether all that was ever reported as written can be read.
+    pub fn is_sound(&self) -> bool {
+        let Rot { votes, snapshot, records, missing } = &self.rot;
+        !(*votes || *snapshot || *missing) && records.is_empty()
+    }
+
+    /// What a process that starts is told of the damage.
+    pub fn damage(&self) -> Vec<Damaged> {
+        let found = |file: &str, what: String| Damage { file: file.into(), offset: Some(0), what };
+        let mut damage = Vec::new();
+        if self.rot.votes {
+            damage.push(Damaged::Vote(found("votes", "neither slot is whole".into())));
+        }
+        if self.snapshot.is_none() && self.base > Index::ZERO {
+            let what = format!("no snapshot, but the log begins behind {}", self.base);
+            damage.push(Damaged::Snapshot(found("snapshot", what)));
+        }
+        if self.rot.missing {
+            damage.push(Damaged::Log(found("log", "the file is missing".into())));
+        } else if let Some(index) = self.rot.records.first() {
+            let what = format!("record {index}: wrong checksum");
+            damage.push(Damaged::Log(found("log", what)));
+        }
+        damage
+    }
+
+    /// Whether this record can be read.
+    pub fn is_readable(&self, index: Index) -> bool {
+        !self.rot.records.contains(&index)
+    }
+
+    /// Neither vote slot can be read any more.
+    pub fn lose_votes(&mut self) {
+        self.vote = None;
+        self.rot.votes = true;
+    }
+
+    /// A record cannot be read any more.
+    pub fn spoil_record(&mut self, index: Index) {
+        self.rot.records.insert(index);
+    }
+
+    /// The file with the records is gone.
+    pub fn lose_records(&mut self) {
+        self.records.clear();
+        self.base = Index::ZERO;
+        self.rot.missing = true;
+    }
+
+    /// The snapshot is gone.
+    pub fn lose_snapshot(&mut self) {
+        self.rot.snapshot = self.snapshot.take().is_some();
+    }
+
+    /// Something else stands in the snapshot's file.
+    pub fn spoil_snapshot(&mut self, change: impl FnOnce(&mut Vec<u8>)) {
+        if let Some(snapshot) = &mut self.snapshot {
+            let mut file = snapshot.file.to_vec();
+            change(&mut file);
+            snapshot.file = file.into();
+            self.rot.snapshot = true;
+        }
     }
 
     /// The newest snapshot.
@@ -42,7 +128,8 @@ impl Log {
 
     /// The last record that the snapshot covers; zero without one.
     pub fn snapshot_index(&self) -> Index {
-        self.snapshot.as_ref().map_or(Index::ZERO, |snapshot| snapshot.index)
+        let readable = self.snapshot.as_ref().filter(|_| !self.rot.snapshot);
+        readable.map_or(Index::ZERO, |snapshot| snapshot.index)
     }
 
     /// The place that counts as the one before the first record.
@@ -108,20 +195,29 @@ impl Log {
             LogChange::Append { record, .. } => self.records.push_back(record.clone()),
             LogChange::Truncate { last } => {
                 self.records.truncate(last.since(self.base) as usize);
+                self.rot.records.split_off(&last.next());
             }
             LogChange::Compact { through } => {
                 let gone = (through.since(self.base) as usize).min(self.records.len());
                 self.records.drain(..gone);
                 self.base = self.base.plus(gone as u64);
+                self.rot.records = self.rot.records.split_off(&self.base.next());
             }
             LogChange::Reset { last } => {
                 self.records.clear();
+                (self.rot.records, self.rot.missing) = (BTreeSet::new(), false);
                 self.base = *last;
             }
-            LogChange::TermAndVote(vote) => self.vote = Some(*vote),
+            LogChange::TermAndVote(vote) => (self.vote, self.rot.votes) = (Some(*vote), false),
+            LogChange::Standing(standing) => {
+                self.standing = Some(standing.clone());
+                // What was told to be lost is known to be, and what is left of the file is used.
+                self.rot.missing = false;
+            }
             LogChange::Snapshot { index, term, file } => {
                 let file = file.clone();
                 self.snapshot = Some(SnapshotFile { index: *index, term: *term, file });
+                self.rot.snapshot = false;
             }
             other => panic!("the simulated disk does not know the change {other:?}"),
         }

@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 use bytes::Bytes;
 use jetwake::command::{LogChange, Report, StoreChange};
-use jetwake::event::{Request, StoreMark};
+use jetwake::event::{Request, Standing, StoreMark};
 use jetwake::ids::{Index, PeerId, Sequence, Term};
 use jetwake::limits::Limits;
 use jetwake::subject::{Kind as SubjectKind, Subject};
@@ -265,6 +265,8 @@ pub fn log_change(change: &LogChange) -> String {
         LogChange::Snapshot { index, term, .. } => {
             format!("a snapshot through {}", position(*index, *term))
         }
+        LogChange::Standing(Standing::Whole) => "that it has all that it promised".into(),
+        LogChange::Standing(Standing::Impaired(impairment)) => format!("that it {impairment}"),
         other => format!("{other:?}"),
     }
 }
@@ -281,6 +283,7 @@ pub fn durable(change: &LogChange) -> String {
         }
         LogChange::TermAndVote(written) => format!("term {}", written.term),
         LogChange::Snapshot { index, .. } => format!("the snapshot through {index}"),
+        LogChange::Standing(_) => "how it stands".into(),
         other => format!("{other:?}"),
     }
 }
@@ -324,6 +327,9 @@ pub fn report(report: &Report) -> String {
         }
         Report::HandedOver { to } => format!("hands over to {to}"),
         Report::CheckpointBegun { index } => format!("begins a snapshot through {index}"),
+        Report::Impaired(impairment) => format!("is impaired: {impairment}"),
+        Report::Repaired { last } => format!("is repaired, up to record {last}"),
+        Report::Damaged(damaged) => format!("found damaged: {}", damaged.damage()),
         other => format!("{other:?}"),
     }
 }

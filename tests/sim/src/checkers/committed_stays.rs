@@ -80,6 +80,10 @@ fn removes(machine: Machine, group: GroupId, last: Index, scene: &Scene<'_>) -> 
     else {
         return Ok(());
     };
+    // What it has counts in no quorum: it takes the leader's in its place.
+    if log.is_impaired() {
+        return Ok(());
+    }
     let from = last.max(log.base()).max(log.snapshot_index()).next();
     for index in from.get()..=known.committed_through().get().min(log.last().get()) {
         let index = Index::new(index);

@@ -25,6 +25,7 @@ pub(crate) mod committed_stays;
 pub mod dedupe_kept;
 pub mod deletes_identical;
 mod durability_order;
+mod impaired_are_silent;
 mod indexes_in_order;
 mod leader_complete;
 mod leader_only_appends;
@@ -128,6 +129,7 @@ pub fn all(limits: &Limits) -> Vec<Box<dyn Checker>> {
         Box::new(quorum_before_ack::QuorumBeforeAck),
         Box::new(indexes_in_order::IndexesInOrder::default()),
         Box::new(catchup_window::CatchupWindow::new(limits)),
+        Box::new(impaired_are_silent::ImpairedAreSilent),
     ]
 }
 

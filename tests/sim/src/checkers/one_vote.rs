@@ -24,6 +24,11 @@ impl Checker for OneVote {
         match seen {
             Seen::Durable { group, change: LogChange::TermAndVote(written) } => {
                 let Some(vote) = written.vote else { return Ok(()) };
+                // Who lost its votes keeps itself from voting: nobody counts that one.
+                if vote == scene.peers[machine.0] {
+                    self.votes.entry((machine, *group, written.term)).or_insert(vote);
+                    return Ok(());
+                }
                 self.vote(machine, *group, written.term, vote)
             }
             Seen::Commanded(Command::Send { subject, payload, .. }) => {

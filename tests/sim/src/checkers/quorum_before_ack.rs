@@ -34,6 +34,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_copy_that_went_bad_after_it_was_told_of_counts() {
+        let mut stage = Stage::new();
+        let record = record(1, 0, 0, &message(0, "id", b"payload"));
+        stage.write(0, &append(1, &record));
+        stage.write(2, &append(1, &record));
+        stage.lose(2);
+        assert_eq!(stage.acknowledged(&mut QuorumBeforeAck, 0, "id"), Ok(()));
+    }
+
+    #[test]
     fn an_acknowledgement_with_too_few_copies_is_found() {
         let mut stage = Stage::new();
         let record = record(1, 0, 0, &message(0, "id", b"payload"));

@@ -119,6 +119,11 @@ impl Stage {
         }
     }
 
+    /// A machine's disk loses everything.
+    pub(crate) fn lose(&mut self, machine: usize) {
+        self.ledger.lost(Machine(machine), GROUP, Index::new(1), true);
+    }
+
     /// A message whose inbox is learned.
     pub(crate) fn send(&mut self, machine: usize, command: &Command) {
         let Command::Send { subject, reply, .. } = command else { panic!("expected a message") };
@@ -187,7 +192,7 @@ pub(crate) fn record(term: u64, previous_term: u64, previous_index: u64, data: &
     record.into()
 }
 
-fn write(change: LogChange) -> Command {
+pub(crate) fn write(change: LogChange) -> Command {
     Command::Write { id: WriteId::new(1), group: GROUP, change }
 }
 

@@ -9,6 +9,7 @@ mod clients;
 mod control;
 mod health;
 mod perform;
+mod rot;
 mod settle;
 mod steer;
 

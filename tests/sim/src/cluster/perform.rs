@@ -236,6 +236,7 @@ impl Cluster {
             LogChange::Reset { .. } => "resets",
             LogChange::TermAndVote(_) => "terms and votes written",
             LogChange::Snapshot { .. } => "snapshots written",
+            LogChange::Standing(_) => "standings written",
             _ => "other changes of a log",
         });
         let detail = match change {
@@ -266,6 +267,9 @@ impl Cluster {
             Report::Members { members, committed } => {
                 self.count_members(machine, group, members, *committed)
             }
+            Report::Impaired(_) => "members impaired",
+            Report::Repaired { .. } => "members repaired",
+            Report::Damaged(_) => "damages that cost nothing promised",
             _ => "other reports",
         };
         self.coverage.count(what);

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use jetwake::command::Answer;
 use jetwake::config::GroupKind;
-use jetwake::event::Request;
+use jetwake::event::{Request, Standing};
 use jetwake::ids::{ByteCount, GroupId, Index, Sequence};
 use jetwake::raft::Status;
 use jetwake::time::Duration;
@@ -77,6 +77,13 @@ impl Cluster {
         self.groups().any(|group| node.status(group).is_some_and(|status| status.aside.is_some()))
     }
 
+    /// Whether a running member has all that it may ever have promised.
+    pub fn is_whole(&self, machine: Machine, group: GroupId) -> bool {
+        let node = self.processes[machine.0].node.as_ref();
+        let status = node.and_then(|node| node.status(group));
+        status.is_some_and(|status| status.role.is_some() && status.standing == Standing::Whole)
+    }
+
     /// Every group.
     pub(super) fn groups(&self) -> impl Iterator<Item = GroupId> + use<> {
         (0..self.setup.groups.len() as u32).map(GroupId)
@@ -90,7 +97,12 @@ impl Cluster {
         // With writes going on there is nothing to compare yet, but there must be a leader, what is
         // published must be acknowledged, and what was there must get to every replica.
         self.rest("every group has a leader that all follow", patience, |cluster| {
-            cluster.groups().all(|group| cluster.agrees(group))
+            cluster.groups().all(|group| cluster.agrees(group) && cluster.knows_its_end(group))
+        });
+        self.rest("every member is whole", patience, |cluster| {
+            cluster.groups().all(|group| {
+                cluster.machines().into_iter().all(|machine| cluster.is_whole(machine, group))
+            })
         });
         let goals: Vec<_> = self.groups().map(|group| self.goal(group)).collect();
         self.rest("every replica gets on, with clients at work", patience, |cluster| {
@@ -110,6 +122,16 @@ impl Cluster {
             self.check_end();
         }
         self.violations.is_empty()
+    }
+
+    /// Whether the leader has committed what earlier leaders left it; while clients are at work, what
+    /// they get acknowledged tells that.
+    fn knows_its_end(&self, group: GroupId) -> bool {
+        let active =
+            |client: &crate::client::Client| client.plan.group == group && client.is_active();
+        let status = self.leader(group).and_then(|leader| self.status(leader, group));
+        self.clients.iter().any(active)
+            || status.is_some_and(|status| status.commit == status.last.index)
     }
 
     /// What a group must have reached after a while, from here on.

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use jetwake::command::{Command, LogChange};
-use jetwake::event::{Damage, Event, Failure, Opened};
+use jetwake::event::{Damage, Damaged, Event, Failure, Opened, Standing};
 use jetwake::ids::{ByteCount, Index, LoadId, WriteId};
 
 use crate::log::Log;
@@ -21,7 +21,9 @@ pub struct LoneDisk {
     /// Whether the next log write fails, and every one behind it.
     pub fail_writes: bool,
     /// What a start finds that cannot be trusted.
-    pub damage: Vec<Damage>,
+    pub damage: Vec<Damaged>,
+    /// What it says of itself if that was never written.
+    pub standing: Standing,
     unreadable: BTreeSet<Index>,
     /// As the node sees it.
     log: Log,
@@ -61,6 +63,7 @@ impl LoneDisk {
             snapshot: self.durable.snapshot().map(|snapshot| snapshot.file.clone()),
             log: self.durable.range(),
             store: self.store.mark(),
+            standing: self.durable.standing().unwrap_or(&self.standing).clone(),
             damage: self.damage.clone(),
         }
     }
@@ -96,6 +99,11 @@ impl LoneDisk {
             return Err(format!("log write {id} {objection}"));
         }
         self.log.apply(&change);
+        match &change {
+            LogChange::Truncate { last } => drop(self.unreadable.split_off(&last.next())),
+            LogChange::Reset { .. } => self.unreadable.clear(),
+            _ => {}
+        }
         self.waiting.push_back((id, change));
         if !self.hold_writes {
             self.perform(usize::MAX);
@@ -234,9 +242,23 @@ impl LoneDisk {
         self.unreadable.insert(Index::new(index));
     }
 
+    /// Loses the term and vote.
+    pub fn lose_votes(&mut self) {
+        self.durable.lose_votes();
+        self.log = self.durable.clone();
+        self.damage.push(Damaged::Vote(damage("neither slot is whole")));
+    }
+
+    /// Loses the snapshot.
+    pub fn lose_snapshot(&mut self) {
+        self.durable.lose_snapshot();
+        self.log = self.durable.clone();
+        self.damage.push(Damaged::Snapshot(damage("the snapshot is gone")));
+    }
+
     /// Forgets everything: a new disk.
     pub fn wipe(&mut self) {
-        *self = Self::default();
+        *self = Self { standing: Standing::Unknown, ..Self::default() };
     }
 }
 
