@@ -113,11 +113,19 @@ impl Cluster {
         self.rest("the replicas agree", patience, |cluster| {
             cluster.groups().all(|group| cluster.replicas_agree(group))
         });
-        // Who agreed with nothing applied yet may have been overtaken meanwhile.
-        self.rest("every member is healthy, and the replicas agree", patience, |cluster| {
-            let rests = |group| cluster.is_healthy(group) && cluster.replicas_agree(group);
-            cluster.groups().all(rests)
-        });
+        // Replicas that agree may lag alike: behind a new leader that has committed nothing yet, say.
+        self.rest(
+            "every member is healthy, all is committed, and the replicas agree",
+            patience,
+            |cluster| {
+                let rests = |group| {
+                    cluster.is_healthy(group)
+                        && cluster.all_is_committed(group)
+                        && cluster.replicas_agree(group)
+                };
+                cluster.groups().all(rests)
+            },
+        );
         if self.violations.is_empty() {
             self.check_end();
         }
@@ -214,6 +222,15 @@ impl Cluster {
         let unfinished: Vec<_> = self.clients.iter().map(|client| client.unfinished()).collect();
         lines.push(format!("  requests of clients without an answer: {unfinished:?}"));
         lines.join("\n")
+    }
+
+    /// Whether no member of a group has a record that it does not know to be committed.
+    fn all_is_committed(&self, group: GroupId) -> bool {
+        self.members_of(group).into_iter().all(|at| {
+            let last = self.disks[at.0].log(group).map(|log| log.last());
+            self.status(at, group)
+                .is_some_and(|status| last.is_none_or(|last| status.commit >= last))
+        })
     }
 
     /// Whether all replicas of a group look the same from above.
