@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec::Vec;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::info::{Names, stream_info};
 use super::membership::Changes;
@@ -310,7 +310,7 @@ impl Group {
             }
             (Machine::Plain(plain), Request::Forward { payload }) => {
                 let taken = if self.raft.leads() {
-                    let encode = |buffer: &mut BytesMut| buffer.extend_from_slice(&payload);
+                    let encode = |buffer: &mut Vec<u8>| buffer.extend_from_slice(&payload);
                     let kind = EntryKind::Normal;
                     let taken = self.raft.propose(context, kind, payload.len(), encode);
                     taken.map(|()| plain.forwarded())
@@ -324,7 +324,7 @@ impl Group {
                 context.out.answer(id, error_answer(ApiError::BAD_REQUEST));
             }
             (Machine::Plain(plain), Request::Publish { payload, .. }) => {
-                let encode = |buffer: &mut BytesMut| buffer.extend_from_slice(&payload);
+                let encode = |buffer: &mut Vec<u8>| buffer.extend_from_slice(&payload);
                 match self.raft.propose(context, EntryKind::Normal, payload.len(), encode) {
                     Ok(()) => plain.proposed(id),
                     Err(error) => context.out.answer(id, error_answer(refusal(error))),
@@ -516,7 +516,7 @@ fn propose(
     let mut taken = raft.check_room(context, proposal.bytes());
     for entry in 0..proposal.entries() {
         let length = proposal.encoded_len(entry);
-        let encode = |buffer: &mut BytesMut| proposal.encode(entry, buffer);
+        let encode = |buffer: &mut Vec<u8>| proposal.encode(entry, buffer);
         taken = taken.and_then(|()| raft.propose(context, EntryKind::Normal, length, encode));
     }
     match taken {

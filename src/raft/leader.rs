@@ -10,7 +10,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use thiserror::Error;
 
 use super::{
@@ -175,7 +175,7 @@ impl Raft {
         context: &Context<'_>,
         kind: EntryKind,
         length: usize,
-        encode: impl FnOnce(&mut BytesMut),
+        encode: impl FnOnce(&mut Vec<u8>),
     ) -> Result<(), ProposeError> {
         self.check_room(context, length as u64)?;
         let limits = context.limits;

@@ -5,8 +5,9 @@
 //! `ProposeRemovePeer` in `server/raft.go`.
 
 use alloc::format;
+use alloc::vec::Vec;
 
-use bytes::{BufMut, Bytes};
+use bytes::Bytes;
 
 use super::{Change, Context, ProposeError, Raft, Refusal, State, send_to};
 use crate::ids::PeerId;
@@ -31,7 +32,7 @@ impl Raft {
         payload: &Bytes,
     ) -> Result<(), alloc::string::String> {
         self.check_forwarder(from).map_err(|refusal| format!("{refusal}"))?;
-        let encode = |buffer: &mut bytes::BytesMut| buffer.put_slice(payload);
+        let encode = |buffer: &mut Vec<u8>| buffer.extend_from_slice(payload);
         self.propose(context, EntryKind::Normal, payload.len(), encode)
             .map_err(|error| format!("{error}"))
     }

@@ -21,7 +21,7 @@ use crate::context::Context;
 use crate::ids::{RequestId, Sequence};
 use crate::subject;
 use crate::wire::{
-    ApiError, ApiResponse, MessageDelete, PublishAckTemplate, PurgeRequest, ResponseType,
+    ApiError, ApiResponse, Buffer, MessageDelete, PublishAckTemplate, PurgeRequest, ResponseType,
     StreamPurge,
 };
 
@@ -113,7 +113,7 @@ impl Proposal {
     }
 
     /// Appends an entry's data.
-    pub fn encode(&self, entry: usize, buffer: &mut BytesMut) {
+    pub fn encode(&self, entry: usize, buffer: &mut impl Buffer) {
         match (self.earlier.get(entry), &self.entry) {
             (Some(part), _) => buffer.extend_from_slice(&part.data),
             (None, Entry::Message { message, sequence, timestamp }) => {

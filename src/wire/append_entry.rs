@@ -4,8 +4,11 @@
 //! term, previous index, count of entries; each entry as length, kind and data; last the
 //! leader's term as a variable-length number, which servers before 2.10 leave out.
 
+use alloc::vec::Vec;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
+use super::buffer::Buffer;
 use super::error::{Fault, WireError};
 use super::reader::Reader;
 use super::varint;
@@ -251,7 +254,7 @@ impl AppendEntry {
     }
 
     /// Appends the message. The entries are copied at once.
-    pub fn encode(&self, buffer: &mut BytesMut) {
+    pub fn encode(&self, buffer: &mut impl Buffer) {
         buffer.reserve(self.encoded_len());
         buffer.put_slice(&self.head());
         buffer.put_slice(&self.entries.region);
@@ -304,7 +307,7 @@ fn head(
 #[derive(Debug)]
 pub struct AppendEntryBuilder {
     /// Begins with room for the head, which is only known at the end.
-    message: BytesMut,
+    message: Vec<u8>,
     count: u16,
 }
 
@@ -324,8 +327,8 @@ impl AppendEntryBuilder {
     /// and the leader's term of zero that a live message has, fill one piece of memory exactly.
     pub fn with_capacity(entries: usize) -> Self {
         let room = HEAD.saturating_add(entries).saturating_add(varint::len(0));
-        let mut message = BytesMut::with_capacity(room);
-        message.put_bytes(0, HEAD);
+        let mut message = Vec::with_capacity(room);
+        message.resize(HEAD, 0);
         Self { message, count: 0 }
     }
 
@@ -357,7 +360,7 @@ impl AppendEntryBuilder {
         &mut self,
         kind: EntryKind,
         exact_len: usize,
-        write: impl FnOnce(&mut BytesMut),
+        write: impl FnOnce(&mut Vec<u8>),
     ) -> bool {
         if !self.begin(kind, exact_len) {
             return false;
@@ -375,7 +378,6 @@ impl AppendEntryBuilder {
             return false;
         }
         self.count += 1;
-        self.message.reserve(Self::entry_len(data));
         // The check above leaves room for the kind's byte in 32 bits.
         let [a, b, c, d] = (data as u32 + 1).to_le_bytes();
         self.message.extend_from_slice(&[a, b, c, d, kind.as_u8()]);
@@ -393,7 +395,7 @@ impl AppendEntryBuilder {
     }
 
     /// Bytes of the message so far, head included.
-    pub fn byte_len(&self) -> usize {
+    pub const fn byte_len(&self) -> usize {
         self.message.len()
     }
 
@@ -411,6 +413,6 @@ impl AppendEntryBuilder {
         // The room was put there when the builder was made, and entries only append.
         self.message[..HEAD].copy_from_slice(&head);
         varint::put(&mut self.message, leader_term.get());
-        self.message.freeze()
+        Bytes::from(self.message)
     }
 }

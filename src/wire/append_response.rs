@@ -2,8 +2,9 @@
 //!
 //! Upstream: `appendEntryResponse` in `server/raft.go`; 25 bytes, little-endian.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
+use super::buffer::Buffer;
 use super::error::WireError;
 use super::reader::Reader;
 use crate::ids::{Index, PeerId, Term};
@@ -49,7 +50,7 @@ impl AppendResponse {
     }
 
     /// Appends the answer.
-    pub fn encode(&self, buffer: &mut BytesMut) {
+    pub fn encode(&self, buffer: &mut impl Buffer) {
         buffer.reserve(Self::LEN);
         buffer.put_u64_le(self.term.get());
         buffer.put_u64_le(self.index.get());

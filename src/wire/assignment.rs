@@ -13,6 +13,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use bytes::{BufMut, Bytes, BytesMut};
+
+use super::buffer::Buffer;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -265,7 +267,7 @@ impl StreamAssignment {
 
     /// Appends the change as upstream writes it, its op and newline included. One growth at most;
     /// takes a few times the memory of the document, for the time of the call.
-    pub fn encode(&self, change: StreamChange, buffer: &mut BytesMut) {
+    pub fn encode(&self, change: StreamChange, buffer: &mut impl Buffer) {
         go_json::encode(change.framing(), &self.envelope(), buffer);
     }
 
@@ -340,7 +342,7 @@ impl ConsumerAssignment {
 
     /// Appends the change as upstream writes it, its op and newline included. One growth at most;
     /// takes a few times the memory of the document, for the time of the call.
-    pub fn encode(&self, change: ConsumerChange, buffer: &mut BytesMut) {
+    pub fn encode(&self, change: ConsumerChange, buffer: &mut impl Buffer) {
         go_json::encode(change.framing(), &self.envelope(), buffer);
     }
 

@@ -6,8 +6,9 @@
 
 use core::fmt;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
+use super::buffer::Buffer;
 use super::error::{Fault, WireError};
 use super::op::Op;
 use super::reader::Reader;
@@ -59,7 +60,7 @@ impl BatchMessageView<'_> {
     ///
     /// # Errors
     /// As [`check`](Self::check); nothing is appended then.
-    pub fn encode(&self, buffer: &mut BytesMut) -> Result<(), WireError> {
+    pub fn encode(&self, buffer: &mut impl Buffer) -> Result<(), WireError> {
         self.check()?;
         buffer.reserve(self.encoded_len());
         self.put_head(buffer);
@@ -71,7 +72,7 @@ impl BatchMessageView<'_> {
     ///
     /// # Errors
     /// As [`check`](Self::check); nothing is appended then.
-    pub fn encode_allow_compress(&self, buffer: &mut BytesMut) -> Result<(), WireError> {
+    pub fn encode_allow_compress(&self, buffer: &mut impl Buffer) -> Result<(), WireError> {
         self.check()?;
         buffer.reserve(self.head_len());
         self.put_head(buffer);
@@ -89,7 +90,7 @@ impl BatchMessageView<'_> {
         Ok(buffer.freeze())
     }
 
-    fn put_head(&self, buffer: &mut BytesMut) {
+    fn put_head(&self, buffer: &mut impl Buffer) {
         buffer.put_u8(if self.commit { Op::BatchCommit } else { Op::Batch }.as_u8());
         // The length has been checked.
         buffer.put_u16_le(self.batch_id.len() as u16);

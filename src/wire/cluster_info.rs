@@ -5,7 +5,9 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+
+use super::buffer::Buffer;
 use serde::{Deserialize, Serialize};
 
 use super::error::WireError;
@@ -103,7 +105,7 @@ impl StreamAlternate {
 
     /// Appends a list of them as upstream writes it. One growth at most; takes as much memory again
     /// as the document, for the time of the call.
-    pub fn encode_list(alternates: &[Self], buffer: &mut BytesMut) {
+    pub fn encode_list(alternates: &[Self], buffer: &mut impl Buffer) {
         go_json::encode(Framing::Bare, &alternates, buffer);
     }
 

@@ -4,8 +4,9 @@
 //! `server/consumer.go`; ops 7 and 8 as variable-length numbers, 10 and 18 with a sequence of
 //! eight bytes, little-endian.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
+use super::buffer::Buffer;
 use super::error::{Fault, WireError};
 use super::op::Op;
 use super::reader::Reader;
@@ -125,7 +126,7 @@ impl ConsumerOp {
     }
 
     /// Appends the entry's data, op byte first.
-    pub fn encode(&self, buffer: &mut BytesMut) {
+    pub fn encode(&self, buffer: &mut impl Buffer) {
         buffer.reserve(self.encoded_len());
         if let Self::Unknown { bytes, .. } = self {
             return buffer.put_slice(bytes);

@@ -4,8 +4,9 @@
 //! `server/filestore.go`: 22, version, then variable-length numbers: ack floor, delivered,
 //! pending messages, redelivered ones. Times are seconds; sequences count from the ack floor.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
+use super::buffer::Buffer;
 use super::consumer_state::{ConsumerState, Pending, SequencePair};
 use super::error::{Fault, WireError};
 use super::reader::Reader;
@@ -109,7 +110,7 @@ impl ConsumerState {
     /// Appends the state, in version 2, its messages rising. Times of deliveries are cut to
     /// seconds, and written as the distance from `base_seconds` since 1970: upstream takes the
     /// present.
-    pub fn encode(&self, base_seconds: i64, buffer: &mut BytesMut) {
+    pub fn encode(&self, base_seconds: i64, buffer: &mut impl Buffer) {
         buffer.reserve(self.encoded_len(base_seconds));
         buffer.put_u8(MAGIC);
         buffer.put_u8(VERSION);

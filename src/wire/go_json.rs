@@ -7,7 +7,9 @@
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
+
+use super::buffer::Buffer;
 use serde::de::{Deserialize, DeserializeOwned, Deserializer};
 use serde::ser::{Serialize, Serializer};
 
@@ -153,7 +155,7 @@ fn offset_of(error: &serde_json::Error, document: &[u8]) -> usize {
 /// Appends a value as Go's `json.Marshal` writes it, in its framing: one growth at most.
 ///
 /// Takes as much memory again as the document, for the time of the call.
-pub(crate) fn encode<T: Serialize>(framing: Framing, value: &T, out: &mut BytesMut) {
+pub(crate) fn encode<T: Serialize>(framing: Framing, value: &T, out: &mut impl Buffer) {
     put(framing, &to_vec(value), out);
 }
 
@@ -218,7 +220,7 @@ fn len(framing: Framing, document: &[u8]) -> usize {
 }
 
 /// Appends a document, escaped and framed.
-fn put(framing: Framing, document: &[u8], out: &mut BytesMut) {
+fn put(framing: Framing, document: &[u8], out: &mut impl Buffer) {
     out.reserve(len(framing, document));
     if let Some(operation) = framing.operation() {
         out.put_u8(operation);
@@ -258,7 +260,7 @@ macro_rules! json_encoders {
             /// Appends it as upstream writes it, with the operation's byte and the newline where
             /// the format has them. One growth at most; takes as much memory again as the
             /// document, for the time of the call.
-            pub fn encode(&self, buffer: &mut bytes::BytesMut) {
+            pub fn encode(&self, buffer: &mut impl $crate::wire::Buffer) {
                 $crate::wire::go_json::encode($framing, self, buffer);
             }
 

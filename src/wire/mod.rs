@@ -12,6 +12,7 @@ mod append_entry;
 mod append_response;
 mod assignment;
 mod batch_message;
+mod buffer;
 mod client_info;
 mod cluster_info;
 mod consumer_config;
@@ -56,6 +57,7 @@ pub use assignment::{
     ConsumerAssignment, ConsumerChange, RaftGroup, StreamAssignment, StreamChange,
 };
 pub use batch_message::{BatchMessage, BatchMessageView};
+pub use buffer::Buffer;
 pub use client_info::ClientInfo;
 pub use cluster_info::{ClusterInfo, PeerInfo, StreamAlternate};
 pub use consumer_config::{AckPolicy, ConsumerConfig, DeliverPolicy, PriorityPolicy, ReplayPolicy};

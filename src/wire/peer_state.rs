@@ -5,8 +5,9 @@
 
 use alloc::vec::Vec;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
+use super::buffer::Buffer;
 use super::error::{Fault, WireError};
 use super::reader::Reader;
 use crate::ids::PeerId;
@@ -104,7 +105,7 @@ impl PeerState {
     }
 
     /// Appends the state.
-    pub fn encode(&self, buffer: &mut BytesMut) {
+    pub fn encode(&self, buffer: &mut impl Buffer) {
         buffer.reserve(self.encoded_len());
         buffer.put_u32_le(self.cluster_size);
         // No machine holds 32 GiB of peers.

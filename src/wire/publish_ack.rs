@@ -7,7 +7,9 @@
 use alloc::string::{String, ToString};
 use core::fmt::Write as _;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
+
+use super::buffer::Buffer;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
@@ -113,7 +115,7 @@ impl PublishAckTemplate {
 
     /// Appends that a message was stored at `sequence`. Takes [`success_len`](Self::success_len)
     /// bytes.
-    pub fn success(&self, sequence: Sequence, out: &mut BytesMut) {
+    pub fn success(&self, sequence: Sequence, out: &mut impl Buffer) {
         self.begin(sequence, 1, out);
         out.put_u8(b'}');
     }
@@ -125,7 +127,7 @@ impl PublishAckTemplate {
 
     /// Appends that a message had been stored before, at `sequence`. Takes
     /// [`duplicate_len`](Self::duplicate_len) bytes.
-    pub fn duplicate(&self, sequence: Sequence, out: &mut BytesMut) {
+    pub fn duplicate(&self, sequence: Sequence, out: &mut impl Buffer) {
         self.begin(sequence, DUPLICATE.len(), out);
         out.put_slice(DUPLICATE);
     }
@@ -136,7 +138,7 @@ impl PublishAckTemplate {
     }
 
     /// Appends that a batch of `size` messages was committed, the last of them at `sequence`.
-    pub fn batch(&self, sequence: Sequence, batch_id: &str, size: u64, out: &mut BytesMut) {
+    pub fn batch(&self, sequence: Sequence, batch_id: &str, size: u64, out: &mut impl Buffer) {
         let mut end = String::from(",\"batch\":");
         push_quoted(&mut end, batch_id);
         end.push_str(",\"count\":");
@@ -147,7 +149,7 @@ impl PublishAckTemplate {
     }
 
     /// Appends that a counter's message was stored at `sequence`, and its value after it.
-    pub fn counter(&self, sequence: Sequence, value: &str, out: &mut BytesMut) {
+    pub fn counter(&self, sequence: Sequence, value: &str, out: &mut impl Buffer) {
         let mut end = String::from(",\"val\":");
         push_quoted(&mut end, value);
         end.push('}');
@@ -156,7 +158,7 @@ impl PublishAckTemplate {
     }
 
     /// Appends that a message was refused.
-    pub fn error(&self, error: &ApiError, out: &mut BytesMut) {
+    pub fn error(&self, error: &ApiError, out: &mut impl Buffer) {
         out.put_slice(b"{\"error\":");
         go_json::encode(Framing::Bare, error, out);
         out.put_u8(b',');
@@ -164,7 +166,7 @@ impl PublishAckTemplate {
     }
 
     /// Appends all up to the sequence, and makes room for `more` bytes behind it.
-    fn begin(&self, sequence: Sequence, more: usize, out: &mut BytesMut) {
+    fn begin(&self, sequence: Sequence, more: usize, out: &mut impl Buffer) {
         let mut digits = [0; DECIMAL_LEN];
         let digits = decimal(sequence.get(), &mut digits);
         out.reserve(self.prefix.len() + digits.len() + more);
@@ -219,6 +221,8 @@ fn push_quoted(out: &mut String, text: &str) {
 
 #[cfg(test)]
 mod tests {
+    use bytes::BytesMut;
+
     use super::*;
     use alloc::vec::Vec;
 

@@ -6,8 +6,9 @@
 
 use alloc::vec::Vec;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 
+use super::buffer::Buffer;
 use super::error::{Fault, WireError};
 use super::reader::Reader;
 
@@ -102,7 +103,7 @@ fn unpack(
 }
 
 /// Appends a stream of these contents; nothing for no contents.
-pub fn encode_stream(contents: &[u8], out: &mut BytesMut) {
+pub fn encode_stream(contents: &[u8], out: &mut impl Buffer) {
     for (number, raw) in contents.chunks(CHUNK).enumerate() {
         if number == 0 {
             put_head(IDENTIFIER, IDENTIFIERS[0].len(), out);
@@ -118,13 +119,15 @@ pub fn encode_stream(contents: &[u8], out: &mut BytesMut) {
 }
 
 /// The head of a chunk, whose length is that of [`CHUNK`] and a checksum at most.
-fn put_head(kind: u8, length: usize, out: &mut BytesMut) {
+fn put_head(kind: u8, length: usize, out: &mut impl Buffer) {
     out.put_u8(kind);
     out.put_uint_le(length as u64, 3);
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::{BufMut, BytesMut};
+
     use super::*;
 
     fn packed(contents: &[u8]) -> BytesMut {

@@ -7,8 +7,9 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
+use super::buffer::Buffer;
 use super::error::{Fault, WireError};
 use super::op::Op;
 use super::reader::Reader;
@@ -203,7 +204,7 @@ impl<'a> StreamMessageView<'a> {
     /// # Errors
     /// As [`check`](Self::check); nothing is appended then.
     #[inline]
-    pub fn encode(&self, buffer: &mut BytesMut) -> Result<(), WireError> {
+    pub fn encode(&self, buffer: &mut impl Buffer) -> Result<(), WireError> {
         self.check()?;
         buffer.reserve(self.encoded_len());
         let mut head = [PLAIN; 1 + SUBJECT];
@@ -220,7 +221,7 @@ impl<'a> StreamMessageView<'a> {
     ///
     /// # Errors
     /// As [`check`](Self::check); nothing is appended then.
-    pub fn encode_allow_compress(&self, buffer: &mut BytesMut) -> Result<(), WireError> {
+    pub fn encode_allow_compress(&self, buffer: &mut impl Buffer) -> Result<(), WireError> {
         if self.variable_len() > COMPRESS_ABOVE {
             self.check()?;
             let mut body = BytesMut::with_capacity(self.body_len());
@@ -261,7 +262,7 @@ impl<'a> StreamMessageView<'a> {
     }
 
     /// Appends what follows the op byte. The lengths have been checked.
-    fn put_body(&self, buffer: &mut BytesMut) {
+    fn put_body(&self, buffer: &mut impl Buffer) {
         buffer.extend_from_slice(&self.body_head());
         self.put_fields(buffer);
     }
@@ -278,7 +279,7 @@ impl<'a> StreamMessageView<'a> {
 
     /// Appends the subject and all behind it.
     #[inline]
-    fn put_fields(&self, buffer: &mut BytesMut) {
+    fn put_fields(&self, buffer: &mut impl Buffer) {
         buffer.extend_from_slice(self.subject);
         let [a, b, c, d] = (self.payload.len() as u32).to_le_bytes();
         if self.reply.is_empty() && self.header.is_empty() {
@@ -451,12 +452,12 @@ impl StreamMessage {
     }
 
     /// Appends the message with its op byte, 4. One copy of each field, one growth at most.
-    pub fn encode(&self, buffer: &mut BytesMut) {
+    pub fn encode(&self, buffer: &mut impl Buffer) {
         self.view().encode(buffer).expect(FITS);
     }
 
     /// Appends the message as [`StreamMessageView::encode_allow_compress`] does.
-    pub fn encode_allow_compress(&self, buffer: &mut BytesMut) {
+    pub fn encode_allow_compress(&self, buffer: &mut impl Buffer) {
         self.view().encode_allow_compress(buffer).expect(FITS);
     }
 

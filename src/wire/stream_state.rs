@@ -6,6 +6,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::buffer::Buffer;
 use super::error::{Fault, WireError};
 use super::reader::Reader;
 use super::sequence_set::{self, SequenceSet};
@@ -79,7 +80,7 @@ impl StreamState {
     }
 
     /// Appends the state. The blocks are copied at once, and left out if the count is zero.
-    pub fn encode(&self, buffer: &mut BytesMut) {
+    pub fn encode(&self, buffer: &mut impl Buffer) {
         buffer.reserve(self.encoded_len());
         buffer.put_u8(MAGIC);
         buffer.put_u8(VERSION);

@@ -3,8 +3,9 @@
 //! Upstream: `writeTermVote` in `server/raft.go`, file `tav.idx`: the term, and the peer voted
 //! for unless there was none.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
+use super::buffer::Buffer;
 use super::error::WireError;
 use super::reader::Reader;
 use crate::ids::{PeerId, Term};
@@ -41,7 +42,7 @@ impl TermAndVote {
     }
 
     /// Appends the file.
-    pub fn encode(&self, buffer: &mut BytesMut) {
+    pub fn encode(&self, buffer: &mut impl Buffer) {
         buffer.reserve(self.encoded_len());
         buffer.put_u64_le(self.term.get());
         if let Some(vote) = &self.vote {

@@ -1,6 +1,6 @@
 //! Variable-length numbers as Go's `binary.PutUvarint` and `PutVarint` write them.
 
-use bytes::{BufMut, BytesMut};
+use super::buffer::Buffer;
 
 /// How many bytes the number takes.
 pub(crate) const fn len(value: u64) -> usize {
@@ -9,7 +9,7 @@ pub(crate) const fn len(value: u64) -> usize {
 }
 
 /// Appends the number, seven bits a byte, the lowest first.
-pub(crate) fn put(buffer: &mut BytesMut, mut value: u64) {
+pub(crate) fn put(buffer: &mut impl Buffer, mut value: u64) {
     while value >= 0x80 {
         buffer.put_u8((value & 0x7f) as u8 | 0x80);
         value >>= 7;

@@ -3,8 +3,9 @@
 //! Upstream: `voteRequest` and `voteResponse` in `server/raft.go`; 32 and 17 bytes,
 //! little-endian.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
+use super::buffer::Buffer;
 use super::error::{Fault, WireError};
 use super::reader::Reader;
 use crate::ids::{Index, PeerId, Term};
@@ -48,7 +49,7 @@ impl VoteRequest {
     }
 
     /// Appends the request.
-    pub fn encode(&self, buffer: &mut BytesMut) {
+    pub fn encode(&self, buffer: &mut impl Buffer) {
         buffer.reserve(Self::LEN);
         buffer.put_u64_le(self.term.get());
         buffer.put_u64_le(self.last_term.get());
@@ -112,7 +113,7 @@ impl VoteResponse {
     }
 
     /// Appends the answer.
-    pub fn encode(&self, buffer: &mut BytesMut) {
+    pub fn encode(&self, buffer: &mut impl Buffer) {
         buffer.reserve(Self::LEN);
         buffer.put_u64_le(self.term.get());
         buffer.put_slice(self.peer.as_bytes());

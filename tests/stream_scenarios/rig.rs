@@ -341,7 +341,7 @@ impl Log {
                 self.commit();
             }
             let length = proposal.encoded_len(entry);
-            let encode = |buffer: &mut BytesMut| proposal.encode(entry, buffer);
+            let encode = |buffer: &mut Vec<u8>| proposal.encode(entry, buffer);
             assert!(self.next.push_with(EntryKind::Normal, length, encode));
         }
         leader.stream.proposed(proposal);

@@ -2,8 +2,9 @@
 
 use alloc::vec::Vec;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
+use super::super::buffer::Buffer;
 use super::SequenceSet;
 use super::order::{Link, RootFirstOrder};
 use super::tree::{HEIGHT_MAX, NONE, Node, Tree, WORDS};
@@ -259,7 +260,7 @@ impl SequenceSet {
     /// # Errors
     /// [`WireError`] if the set has more than 2^32 - 1 sequences, which the format cannot say;
     /// nothing is appended then.
-    pub fn encode(&self, buffer: &mut BytesMut) -> Result<(), WireError> {
+    pub fn encode(&self, buffer: &mut impl Buffer) -> Result<(), WireError> {
         let Ok(size) = u32::try_from(self.len) else {
             let fault = Fault::TooLarge { limit: u64::from(u32::MAX), found: self.len };
             return Err(error("size", 6, fault));
@@ -286,7 +287,7 @@ impl SequenceSet {
     }
 }
 
-fn put_node(buffer: &mut BytesMut, node: &Node) {
+fn put_node(buffer: &mut impl Buffer, node: &Node) {
     let mut bytes = [0; NODE];
     let (head, rest) = bytes.split_at_mut(8);
     head.copy_from_slice(&node.base.to_le_bytes());
