@@ -15,11 +15,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::{Damaged, Impairment, Standing, StoreMark, TermAndVote};
 use crate::ids::{
-    ByteCount, CheckpointId, GroupId, Index, LoadId, LogSize, PeerId, RequestId, Sequence, StoreId,
-    Term, WriteId,
+    ByteCount, CheckpointId, GroupId, GroupName, Index, LoadId, LogSize, PeerId, RequestId,
+    Sequence, StoreId, Term, WriteId,
 };
 use crate::subject::Subject;
 use crate::time::Time;
+use crate::wire::StorageType;
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,6 +141,25 @@ pub enum Command {
         /// What there is to tell.
         news: CheckpointNews,
     },
+    /// A stream or consumer was assigned to this server: open the disk of its group, which is told
+    /// from others by the group's name; answer with
+    /// [`Event::Opened`](crate::event::Event::Opened), and
+    /// [`Standing::Unknown`](crate::event::Standing::Unknown) if nothing was ever written there.
+    OpenGroup {
+        /// The number by which commands and events name the group until it is closed; numbers are
+        /// not used again.
+        group: GroupId,
+        /// The group's name: the same after a restart, where the number may be another.
+        name: GroupName,
+        /// Where what it holds is kept.
+        storage: StorageType,
+    },
+    /// Nothing more is asked of a group: let go of its disk, behind all that was asked before. What
+    /// it holds stays.
+    CloseGroup(GroupId),
+    /// A stream or consumer was removed, or is no longer this server's: remove what the disk holds of
+    /// the group of this name, if it holds anything. The group is closed, or was never opened.
+    EraseGroup(GroupName),
 }
 
 /// What a machine is told of the snapshots that it makes.
@@ -254,7 +274,7 @@ pub enum SnapshotRefusal {
     /// It was finished or abandoned before, or never begun.
     #[error("this checkpoint is over")]
     Over,
-    /// The core takes a stream's snapshots itself.
+    /// The core takes the snapshots of streams and of the meta group itself.
     #[error("a stream takes its snapshots itself")]
     OfAStream,
 }

@@ -47,6 +47,22 @@ pub enum GroupKind {
     Plain,
     /// They are the messages, deletes and purges of a stream.
     Stream(StreamConfig),
+    /// They assign streams and consumers to servers. A node has one such group at most; it opens and
+    /// closes the groups that are assigned to it by itself.
+    Meta(MetaConfig),
+}
+
+/// What a member of the meta group is told beside who the others are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MetaConfig {
+    /// The cluster's name, where streams go whose creators name none.
+    pub cluster: String,
+    /// Two replicas of a stream must differ in the server's tag that begins so; empty for no such
+    /// rule.
+    pub unique_tag: String,
+    /// Replicated streams and consumers of one server at most; zero for no bound. At the bound the
+    /// next is placed elsewhere, or refused with upstream's "no suitable peers".
+    pub most_replicated_assets: u64,
 }
 
 /// A configuration that cannot work.

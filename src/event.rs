@@ -1,5 +1,6 @@
 //! Events: the facts that a driver tells a [`Node`](crate::node::Node).
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -7,6 +8,7 @@ use core::fmt;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::servers::Server;
 use crate::ids::{
     ByteCount, CheckpointId, GroupId, Index, LoadId, PeerId, RequestId, Sequence, StoreId, Term,
     WriteId,
@@ -17,8 +19,9 @@ use crate::subject::Subject;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Event {
-    /// A group's disk was opened: what it holds. Comes once for each group, before all else
-    /// that concerns it.
+    /// A group's disk was opened: what it holds. Comes once for each group of the configuration, and
+    /// for each that [`Command::OpenGroup`](crate::command::Command::OpenGroup) asked for, before
+    /// all else that concerns it.
     Opened {
         /// The group whose files were opened.
         group: GroupId,
@@ -144,6 +147,15 @@ pub enum Event {
         group: GroupId,
         /// What it says.
         says: MachineSays,
+    },
+    /// A server tells of itself, as nats-servers do in their status messages: what the leader of the
+    /// meta group chooses by. A member of that group of which nothing was told is believed to have
+    /// room and no tags; others are not kept. Who is offline the group finds out by itself.
+    ServerTold {
+        /// The server.
+        peer: PeerId,
+        /// What it told.
+        server: Box<Server>,
     },
 }
 
@@ -464,7 +476,8 @@ pub enum Request {
         /// Who; a leader that is to go hands over first.
         peer: PeerId,
     },
-    /// Hand an entry of a plain group to whoever leads. Answered at once: nothing is promised.
+    /// Hand an entry of a plain group, or of the meta group, to whoever leads. Answered at once:
+    /// nothing is promised.
     Forward {
         /// The entry.
         payload: Bytes,
@@ -476,5 +489,17 @@ pub enum Request {
     Observe {
         /// Whether to be an observer.
         observer: bool,
+    },
+    /// What JetStream's API offers for streams and consumers: create, update, delete, info, names
+    /// and lists. Only the leader of the meta group takes it. A wish is answered when it is committed
+    /// there: the members of the stream or consumer begin then.
+    Api {
+        /// Upstream's client information as JSON, from which the account and the cluster follow; or
+        /// empty.
+        client: Bytes,
+        /// The subject, such as `$JS.API.STREAM.CREATE.ORDERS`.
+        subject: Bytes,
+        /// Upstream's JSON, or empty.
+        payload: Bytes,
     },
 }

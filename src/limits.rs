@@ -88,6 +88,9 @@ pub struct Limits {
     /// Clients that wait for a change of one group's members; at the bound the next is refused with
     /// upstream's "insufficient resources" error.
     pub changes_waiting: usize,
+    /// Wishes of clients that wait for their commit in the meta group; at the bound the next is
+    /// refused with upstream's "insufficient resources" error.
+    pub meta_requests: usize,
     /// Commands that wait to be polled; a node at the bound makes no more of its own accord
     /// until they are drained.
     pub commands: usize,
@@ -140,6 +143,7 @@ impl Default for Limits {
             batch_time: Duration::from_secs(10),
             members: 64,
             changes_waiting: 64,
+            meta_requests: 10_000,
             commands: 1_000_000,
             decompressed: ByteCount::new(64 * MIB),
             json: ByteCount::new(8 * MIB),

@@ -11,13 +11,17 @@
 //! * [`Node::status`] and [`Node::health`] tell how a group stands, and change nothing.
 //! * [`Node::deadline`] tells when to hand in [`Event::DeadlineReached`].
 
+mod api;
+mod assigned;
 mod feedback;
 mod info;
 mod machine;
 mod membership;
+mod meta;
 mod plain;
 mod timers;
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
@@ -27,7 +31,7 @@ use bytes::Bytes;
 
 use crate::budget::Budget;
 use crate::command::{Answer, Command, Report};
-use crate::config::{Config, ConfigError, GroupConfig, GroupKind};
+use crate::config::{Config, ConfigError, GroupKind};
 use crate::context::Context;
 use crate::event::{Event, MachineSays, Request};
 use crate::ids::{GroupId, GroupName, PeerId, RequestId};
@@ -39,8 +43,9 @@ use crate::subject::Subject;
 use crate::time::Time;
 use crate::wire::{ApiError, PublishAckResponse};
 
+use assigned::Assigned;
 use info::Names;
-use machine::Group;
+use machine::{Founding, Group};
 use timers::Timers;
 
 /// One server's part in all its groups.
@@ -52,11 +57,17 @@ pub struct Node {
     random: Random,
     out: Outbox,
     budget: Budget,
-    groups: Vec<Group>,
+    /// By their numbers; none where a group was closed.
+    groups: Vec<Option<Box<Group>>>,
     names: BTreeMap<GroupName, GroupId>,
     /// The names of all servers that are members of a group.
     peers: BTreeMap<PeerId, String>,
     timers: Timers,
+    /// The meta group, if the node is a member of one.
+    meta: Option<GroupId>,
+    /// The name of the meta group's cluster; empty without one.
+    cluster: String,
+    assigned: Assigned,
     /// Groups with something to flush once the commands are drained.
     unflushed: BTreeSet<GroupId>,
 }
@@ -85,6 +96,8 @@ pub enum Wake {
     Schedule,
     /// A member that lost its votes asks for terms again.
     Repair,
+    /// What the meta group gathered of its log is done, although nobody leads it.
+    Recovery,
 }
 
 impl Node {
@@ -106,6 +119,9 @@ impl Node {
             peers: names_of_peers(&config),
             timers: Timers::default(),
             unflushed: BTreeSet::new(),
+            meta: None,
+            cluster: String::new(),
+            assigned: Assigned::default(),
             config,
         };
         #[cfg(feature = "canaries")]
@@ -113,23 +129,35 @@ impl Node {
             node.out.canary = node.config.limits.canary;
         }
         for (place, config) in (0_u32..).zip(node.config.groups.clone()) {
-            node.add_group(GroupId(place), &config);
+            if let GroupKind::Meta(meta) = &config.kind {
+                node.meta = Some(GroupId(place));
+                node.cluster.clone_from(&meta.cluster);
+            }
+            node.add_group(GroupId(place), Founding::from(&config));
         }
         Ok(node)
     }
 
-    fn add_group(&mut self, id: GroupId, config: &GroupConfig) {
-        let mut context = Context {
+    fn add_group(&mut self, id: GroupId, founding: Founding) {
+        self.names.insert(founding.name.clone(), id);
+        let me = self.me;
+        let group = Group::new(id, founding, me, &mut self.context());
+        self.groups.push(Some(Box::new(group)));
+    }
+
+    const fn context(&mut self) -> Context<'_> {
+        Context {
             now: self.now,
             limits: &self.config.limits,
             timers: &self.config.timers,
             random: &mut self.random,
             out: &mut self.out,
             budget: &mut self.budget,
-        };
-        let group = Group::new(id, config, self.me, &mut context);
-        self.names.insert(config.name.clone(), id);
-        self.groups.push(group);
+        }
+    }
+
+    fn group_at(&self, id: GroupId) -> Option<&Group> {
+        self.groups.get(id.0 as usize)?.as_deref()
     }
 
     /// One thing happened.
@@ -169,7 +197,7 @@ impl Node {
             }
             Event::Loaded { load, records } => {
                 if let Some(group) = self.out.take_load(load) {
-                    self.with(group, |group, cx| group.raft().handle_loaded(cx, load, &records));
+                    self.with(group, |group, cx| group.handle_loaded(cx, load, &records));
                 }
             }
             Event::Read { load, messages, next } => {
@@ -193,7 +221,16 @@ impl Node {
                 self.with(group, |group, cx| group.hear_machine(cx, says));
             }
             Event::DeadlineReached => self.deadline_reached(),
+            Event::ServerTold { peer, server } => {
+                let member =
+                    |meta: &GroupId| self.group_at(*meta).is_some_and(|group| group.has(peer));
+                if let Some(meta) = self.meta.filter(member) {
+                    self.peers.insert(peer, server.name.clone());
+                    self.with(meta, |group, _| group.server_told(peer, *server));
+                }
+            }
         }
+        self.follow_assignments();
         while let Some(group) = self.budget.woken() {
             self.with(group, |group, cx| group.budget_available(cx));
         }
@@ -229,13 +266,13 @@ impl Node {
 
     /// How a group stands; none if there is no such group.
     pub fn status(&self, group: GroupId) -> Option<raft::Status> {
-        self.groups.get(group.0 as usize).map(|group| group.status())
+        self.group_at(group).map(Group::status)
     }
 
     /// Whether a group has here what it has elsewhere, at a time that is not before the last event;
     /// none if there is no such group.
     pub fn health(&self, group: GroupId, now: Time) -> Option<Health> {
-        let group = self.groups.get(group.0 as usize)?;
+        let group = self.group_at(group)?;
         Some(group.health(now.max(self.now), &self.config.timers))
     }
 
@@ -248,7 +285,7 @@ impl Node {
 
     /// Runs a step of one group, and what follows from it.
     fn with(&mut self, id: GroupId, step: impl FnOnce(&mut Group, &mut Context<'_>)) {
-        let Some(group) = self.groups.get_mut(id.0 as usize) else { return };
+        let Some(Some(group)) = self.groups.get_mut(id.0 as usize) else { return };
         let mut context = Context {
             now: self.now,
             limits: &self.config.limits,
@@ -276,7 +313,7 @@ impl Node {
             let why = format!("{subject}: {found} bytes are more than the {limit} allowed");
             return self.out.report(id, Report::Refused { from, why });
         }
-        if self.groups.get(id.0 as usize).is_some_and(|group| group.is_info_subject(subject)) {
+        if self.group_at(id).is_some_and(|group| group.is_info_subject(subject)) {
             return self.with_names(id, |group, cx, names| {
                 group.handle_info_request(cx, names, reply);
             });
@@ -290,14 +327,20 @@ impl Node {
         id: GroupId,
         step: impl FnOnce(&mut Group, &mut Context<'_>, Names<'_>),
     ) {
-        let peers = core::mem::take(&mut self.peers);
-        self.with(id, |group, cx| step(group, cx, Names { of_peers: &peers }));
-        self.peers = peers;
+        let (peers, cluster) =
+            (core::mem::take(&mut self.peers), core::mem::take(&mut self.cluster));
+        self.with(id, |group, cx| step(group, cx, Names { of_peers: &peers, cluster: &cluster }));
+        (self.peers, self.cluster) = (peers, cluster);
     }
 
     fn request(&mut self, id: RequestId, group: GroupId, request: Request) {
-        if self.groups.get(group.0 as usize).is_none() {
+        if self.group_at(group).is_none() {
             return self.out.answer(id, error_answer(ApiError::STREAM_NOT_FOUND));
+        }
+        if let Request::Api { client, subject, payload } = &request
+            && let Some(answer) = self.answer_question(group, (client, subject, payload))
+        {
+            return self.out.answer(id, Answer::Json(answer));
         }
         self.with_names(group, |group, cx, names| group.request(cx, names, id, request));
     }
@@ -353,7 +396,7 @@ fn check(config: &Config) -> Result<(), ConfigError> {
             return error(field.into(), "found zero, expected a time to wait".into());
         }
     }
-    let mut names = BTreeSet::new();
+    let (mut names, mut meta) = (BTreeSet::new(), false);
     for (place, group) in config.groups.iter().enumerate() {
         if !names.insert(&group.name) {
             let why = format!("{} is named twice", group.name);
@@ -366,6 +409,16 @@ fn check(config: &Config) -> Result<(), ConfigError> {
                 config.limits.members
             );
             return error(format!("groups[{place}].members"), why);
+        }
+        if matches!(group.kind, GroupKind::Meta(_)) && core::mem::replace(&mut meta, true) {
+            let why = "there is another meta group before it".into();
+            return error(format!("groups[{place}].kind"), why);
+        }
+        if let GroupKind::Meta(meta) = &group.kind
+            && meta.cluster.is_empty()
+        {
+            let why = "found nothing, expected the name of a cluster".into();
+            return error(format!("groups[{place}].kind.cluster"), why);
         }
         if let GroupKind::Stream(stream) = &group.kind {
             stream::check_config(stream).map_err(|found| ConfigError {

@@ -67,6 +67,17 @@ impl Outbox {
         }
     }
 
+    /// A group is no more: nothing is listened to on its behalf, and what it asked to be loaded is for
+    /// nobody.
+    pub fn forget(&mut self, group: GroupId) {
+        let of_group = self.subscriptions.iter().filter(|(_, of)| **of == group);
+        let subjects: Vec<_> = of_group.map(|(subject, _)| subject.clone()).collect();
+        for subject in &subjects {
+            self.unsubscribe(subject);
+        }
+        self.loads.retain(|_, of| *of != group);
+    }
+
     /// The group that listens to a subject, as it is or with `*` for its last token.
     pub fn subscriber(&self, subject: &Subject) -> Option<GroupId> {
         let exact = self.subscriptions.get(subject).copied();

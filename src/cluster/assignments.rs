@@ -60,8 +60,8 @@ pub struct AssignedConsumer {
 impl Assigned {
     /// Why the stream must not run here, as clients are told; none if it may.
     ///
-    /// Once said it stays said until the node starts anew: what was written meanwhile is not
-    /// known (upstream does the same).
+    /// Once said it stays said, or is said anew, until the node starts anew: what was written
+    /// meanwhile is not known (upstream does the same).
     pub fn offline(&self) -> Option<&str> {
         self.offline.as_deref()
     }
@@ -144,6 +144,13 @@ impl Assignments {
         Some(Change::StreamUpdated(key))
     }
 
+    /// Says that a stream must not run here, unless that was said before.
+    pub fn stop_stream(&mut self, key: &StreamKey, why: String) {
+        if let Some(stream) = self.streams.get_mut(key) {
+            stream.offline.get_or_insert(why);
+        }
+    }
+
     /// Removes a stream with its consumers, whether it is supported or not.
     pub fn remove_stream(&mut self, key: &StreamKey) -> Option<Change> {
         self.streams.remove(key).map(|_| Change::StreamRemoved(key.clone()))
@@ -156,7 +163,7 @@ impl Assignments {
         let name = assignment.name.clone();
         let said = stream.consumers.remove(&name).and_then(|before| before.offline);
         let reason = assignment.unsupported.as_ref().map(|why| why.reason.clone());
-        let offline = said.or(reason);
+        let offline = reason.or(said);
         if offline.is_some() && stream.offline.is_none() {
             stream.offline = Some(format!("stopped - unsupported consumer {name:?}"));
         }
@@ -240,5 +247,5 @@ fn placed(assignment: StreamAssignment, before: Option<Assigned>) -> Assigned {
         None => (BTreeMap::new(), None),
     };
     let reason = assignment.unsupported.as_ref().map(|why| why.reason.clone());
-    Assigned { assignment, consumers, offline: said.or(reason) }
+    Assigned { assignment, consumers, offline: reason.or(said) }
 }

@@ -86,6 +86,21 @@ impl<'a> Foresight<'a> {
         }
     }
 
+    /// The streams of an account, in no order that means anything.
+    pub fn streams(
+        &self,
+        account: &'a str,
+    ) -> impl Iterator<Item = &'a StreamAssignment> + use<'a> {
+        let inflight = self.inflight;
+        let first = StreamKey { account: account.to_string(), name: String::new() };
+        let proposed =
+            inflight.streams.range(first..).take_while(move |(key, _)| key.account == account);
+        let applied = self.assignments.of_account(account);
+        let applied = applied.filter(move |(key, _)| !inflight.streams.contains_key(*key));
+        let applied = applied.map(|(_, stream)| &stream.assignment);
+        proposed.filter_map(|(_, proposed)| proposed.as_ref()).chain(applied)
+    }
+
     /// A consumer of a stream.
     pub fn consumer(&self, key: &StreamKey, name: &str) -> Option<&'a ConsumerAssignment> {
         match self.inflight.consumers.get(&(key.clone(), name.to_string())) {

@@ -23,6 +23,8 @@ pub struct View<'a> {
     pub lost_quorum: Duration,
     /// The names of servers by their ids.
     pub names: &'a BTreeMap<PeerId, String>,
+    /// The cluster's name; empty if it has none.
+    pub cluster: &'a str,
     /// The group's name.
     pub group: &'a str,
     /// How the group stands here.
@@ -45,6 +47,7 @@ pub fn cluster_info(view: View<'_>) -> ClusterInfo {
     let mut replicas: Vec<PeerInfo> = view.status.peers.iter().map(replica).collect();
     replicas.sort_by(|a, b| a.name.cmp(&b.name));
     ClusterInfo {
+        name: view.cluster.into(),
         raft_group: view.group.into(),
         leader: view.status.leader.as_ref().map(name).unwrap_or_default(),
         leader_since: view.status.leader_since.map(GoTime::from_time),
@@ -66,6 +69,21 @@ fn peer_info(view: View<'_>, name: String, peer: &PeerStatus) -> PeerInfo {
         active: silent.map_or(0, |silent| i64::try_from(silent.as_nanos()).unwrap_or(i64::MAX)),
         lag,
         peer: Some(peer.peer),
+    }
+}
+
+/// Describes a group that is assigned, and of which nothing else is known here.
+pub fn assigned_cluster_info(group: &RaftGroup) -> ClusterInfo {
+    let replica = |peer: &PeerId| PeerInfo {
+        name: peer.to_string(),
+        peer: Some(*peer),
+        ..PeerInfo::default()
+    };
+    ClusterInfo {
+        name: group.cluster.clone(),
+        raft_group: group.name.clone(),
+        replicas: group.peers.iter().map(replica).collect(),
+        ..ClusterInfo::default()
     }
 }
 
@@ -118,12 +136,13 @@ mod tests {
             now,
             lost_quorum,
             names: &names,
+            cluster: "C",
             group: "G",
             status: &status,
             catchups: &catchups,
         };
         let info = cluster_info(view);
-        assert_eq!(info.leader, "n1");
+        assert_eq!((info.name.as_str(), info.leader.as_str()), ("C", "n1"));
         let told: Vec<_> =
             info.replicas.iter().map(|r| (r.name.as_str(), r.current, r.offline, r.lag)).collect();
         let unknown = format!("Server name unknown at this time (peerID: {n4})");

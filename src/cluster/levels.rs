@@ -6,7 +6,7 @@ use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
 
 use crate::wire::api_level::REQUIRED_LEVEL;
-use crate::wire::{ConsumerConfig, PriorityPolicy};
+use crate::wire::{ConsumerConfig, PersistMode, PriorityPolicy, StreamConfig};
 
 /// What servers add to the metadata of an answer, and nobody keeps.
 const DYNAMIC: [&str; 2] = ["_nats.ver", "_nats.level"];
@@ -24,6 +24,27 @@ pub fn note_consumer_level(config: &mut ConsumerConfig) {
 
 /// Takes the level over from the configuration before, so that the two can be compared.
 pub fn keep_consumer_level(config: &mut ConsumerConfig, before: &ConsumerConfig) {
+    drop_dynamic(&mut config.metadata);
+    match before.metadata.get(REQUIRED_LEVEL) {
+        Some(level) => config.metadata.insert(REQUIRED_LEVEL.into(), level.clone()),
+        None => config.metadata.remove(REQUIRED_LEVEL),
+    };
+}
+
+/// Notes the level that a stream requires.
+pub fn note_stream_level(config: &mut StreamConfig) {
+    drop_dynamic(&mut config.metadata);
+    let lives = config.allow_msg_ttl || config.subject_delete_marker_ttl > 0;
+    let newer = config.allow_msg_counter
+        || config.allow_atomic
+        || config.allow_msg_schedules
+        || config.persist_mode == PersistMode::Async;
+    let level = if newer { 2 } else { u32::from(lives) };
+    config.metadata.insert(REQUIRED_LEVEL.into(), level.to_string());
+}
+
+/// Takes the level over from the configuration before, so that the two can be compared.
+pub fn keep_stream_level(config: &mut StreamConfig, before: &StreamConfig) {
     drop_dynamic(&mut config.metadata);
     match before.metadata.get(REQUIRED_LEVEL) {
         Some(level) => config.metadata.insert(REQUIRED_LEVEL.into(), level.clone()),

@@ -6,10 +6,12 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::{ByteCount, PeerId};
 
 /// One server of the cluster, as it told last.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Server {
     /// Its name.
     pub name: String,
@@ -24,7 +26,7 @@ pub struct Server {
 }
 
 /// What a server has for streams.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resources {
     /// Bytes of memory that are neither used nor promised.
     pub memory: ByteCount,

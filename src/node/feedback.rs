@@ -1,7 +1,7 @@
 //! What the machine of a plain group, which the driver keeps, says to its group: how far it is, that
 //! it rests, that it lost its state, and the snapshots that it makes.
 //!
-//! A stream's machine is in the core, so nothing of this concerns a stream.
+//! The machines of streams and of the meta group are in the core, so nothing of this concerns them.
 
 use bytes::Bytes;
 
@@ -14,7 +14,7 @@ use crate::ids::Index;
 impl Group {
     /// A word of the machine's.
     pub(super) fn hear_machine(&mut self, context: &mut Context<'_>, says: MachineSays) {
-        if matches!(self.machine, Machine::Stream(_)) {
+        if !matches!(self.machine, Machine::Plain(_)) {
             if matches!(says, MachineSays::Checkpoint(_)) {
                 self.refuse_snapshot(context, SnapshotRefusal::OfAStream);
             }
@@ -42,7 +42,7 @@ impl Group {
     ) {
         let taken = match self.machine {
             Machine::Plain(_) => self.raft.take_snapshot(context, index, data, false),
-            Machine::Stream(_) => Err(SnapshotRefusal::OfAStream),
+            Machine::Stream(_) | Machine::Meta(_) => Err(SnapshotRefusal::OfAStream),
         };
         if let Err(why) = taken {
             context.out.report(self.id, Report::SnapshotRefused(why.clone()));

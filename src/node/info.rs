@@ -24,6 +24,8 @@ use crate::wire::{ClusterInfo, GoTime, ResponseType, StreamInfo, StreamInfoRespo
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Names<'a> {
     pub(super) of_peers: &'a BTreeMap<PeerId, String>,
+    /// The cluster's; empty if it has none.
+    pub(super) cluster: &'a str,
 }
 
 impl Group {
@@ -50,18 +52,19 @@ impl Group {
         }
     }
 
-    /// Upstream's stream info of a stream, of a plain group its part that says who leads; with what
+    /// Upstream's stream info of a stream, of other groups its part that says who leads; with what
     /// this replica knows besides in the field `jetwake`.
     pub(super) fn describe(&self, context: &Context<'_>, names: Names<'_>) -> Bytes {
         let mut own = self.group_info(context, names, &self.raft.status());
         let json = match &self.machine {
             Machine::Stream(stream) => {
                 add_stream_info(&mut own, stream, context.now);
-                let info = stream_info(stream, &self.raft, context, names);
+                let info = stream_info(stream, &self.raft, (context.now, context.timers), names);
                 StreamInfoResponse::info(ResponseType::StreamInfo, info).to_bytes()
             }
-            Machine::Plain(_) => {
-                let cluster = cluster(&self.raft, &CatchupPeers::default(), context, names);
+            Machine::Plain(_) | Machine::Meta(_) => {
+                let timing = (context.now, context.timers);
+                let cluster = cluster(&self.raft, &CatchupPeers::default(), timing, names);
                 serde_json::to_vec(&json!({ "cluster": cluster })).unwrap_or_default().into()
             }
         };
@@ -140,14 +143,14 @@ fn milliseconds(duration: Duration) -> u64 {
 pub(super) fn stream_info(
     stream: &Stream,
     raft: &Raft,
-    context: &Context<'_>,
+    (now, timers): (Time, &Timers),
     names: Names<'_>,
 ) -> StreamInfo {
     StreamInfo {
         config: stream.config().clone(),
         state: stream.info(),
-        cluster: Some(cluster(raft, stream.catchup_peers(), context, names)),
-        gathered: GoTime::from_time(context.now),
+        cluster: Some(cluster(raft, stream.catchup_peers(), (now, timers), names)),
+        gathered: GoTime::from_time(now),
         ..StreamInfo::default()
     }
 }
@@ -155,13 +158,14 @@ pub(super) fn stream_info(
 fn cluster(
     raft: &Raft,
     catchups: &CatchupPeers,
-    context: &Context<'_>,
+    (now, timers): (Time, &Timers),
     names: Names<'_>,
 ) -> ClusterInfo {
     cluster_info(View {
-        now: context.now,
-        lost_quorum: context.timers.lost_quorum,
+        now,
+        lost_quorum: timers.lost_quorum,
         names: names.of_peers,
+        cluster: names.cluster,
         group: raft.name().as_str(),
         status: &raft.status(),
         catchups,

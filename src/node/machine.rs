@@ -11,11 +11,12 @@ use super::membership::Changes;
 use super::plain::Plain;
 use super::{Wake, error_answer, refusal};
 use crate::cluster::info_request::{InfoRequests, Standing, info_subject};
+use crate::cluster::meta::{self, Meta};
 use crate::command::{Answer, Command, Destination, Report};
 use crate::config::{GroupConfig, GroupKind};
 use crate::context::Context;
 use crate::event::{Opened, Request, StoreMark, StoredMessage};
-use crate::ids::{GroupId, LoadId, PeerId, RequestId, Sequence, StoreId, Term};
+use crate::ids::{GroupId, GroupName, LoadId, PeerId, RequestId, Sequence, StoreId, Term};
 use crate::limits::Limits;
 use crate::raft::{Change, Raft, Status};
 use crate::stream::{Notice, Proposal, Stream, decode_state};
@@ -30,7 +31,7 @@ pub(super) struct Group {
     pub(super) raft: Raft,
     pub(super) machine: Machine,
     /// The leadership that the machine was told of.
-    leading: Option<Term>,
+    pub(super) leading: Option<Term>,
     /// Clients that asked for the snapshot that is under way.
     snapshot_asked: Vec<RequestId>,
     /// Bytes that a snapshot must free before another one is thought of.
@@ -54,6 +55,28 @@ struct Info {
 pub(super) enum Machine {
     Plain(Plain),
     Stream(Box<Stream>),
+    Meta(Box<Meta>),
+}
+
+/// What a group is made of.
+#[derive(Debug)]
+pub(super) struct Founding {
+    pub(super) name: GroupName,
+    pub(super) members: Vec<PeerId>,
+    pub(super) kind: GroupKind,
+    /// Where catchups of an assigned stream are asked for.
+    pub(super) sync: Option<Subject>,
+}
+
+impl From<&GroupConfig> for Founding {
+    fn from(config: &GroupConfig) -> Self {
+        Self {
+            name: config.name.clone(),
+            members: config.members.iter().map(|name| PeerId::from_name(name)).collect(),
+            kind: config.kind.clone(),
+            sync: None,
+        }
+    }
 }
 
 fn check_stream_snapshot(data: &Bytes, limits: &Limits) -> Result<(), WireError> {
@@ -63,23 +86,27 @@ fn check_stream_snapshot(data: &Bytes, limits: &Limits) -> Result<(), WireError>
 impl Group {
     pub(super) fn new(
         id: GroupId,
-        config: &GroupConfig,
+        founding: Founding,
         me: PeerId,
         context: &mut Context<'_>,
     ) -> Self {
-        let (check, machine): (crate::raft::SnapshotCheck, _) = match &config.kind {
+        let Founding { name, members, kind, sync } = founding;
+        let mut info = Info::default();
+        let (check, machine): (crate::raft::SnapshotCheck, _) = match kind {
             GroupKind::Plain => (|_, _| Ok(()), Machine::Plain(Plain::default())),
             GroupKind::Stream(stream) => {
-                let stream = Stream::new(id, &config.name, me, stream.clone(), context);
+                info.subject = Some(info_subject(&stream.name));
+                let mut stream = Stream::new(id, &name, me, stream, context);
+                if let Some(sync) = sync {
+                    stream.set_sync(sync);
+                }
                 (check_stream_snapshot, Machine::Stream(Box::new(stream)))
             }
+            GroupKind::Meta(config) => {
+                (meta::check_snapshot, Machine::Meta(Box::new(Meta::new(me, config))))
+            }
         };
-        let raft = Raft::new(id, config, me, check, context);
-        let subject = match &config.kind {
-            GroupKind::Plain => None,
-            GroupKind::Stream(stream) => Some(info_subject(&stream.name)),
-        };
-        let info = Info { subject, ..Info::default() };
+        let raft = Raft::new(id, &name, &members, me, check, context);
         let snapshot_at = context.limits.log_before_snapshot.get();
         Self {
             id,
@@ -106,6 +133,7 @@ impl Group {
         let machine = match &self.machine {
             Machine::Plain(_) => None,
             Machine::Stream(stream) => stream.deadline(),
+            Machine::Meta(meta) => meta.deadline().map(|time| (time, Wake::Recovery)),
         };
         let info = self.info.requests.deadline().map(|time| (time, Wake::Info));
         let changes = self.changes.deadline().map(|time| (time, Wake::Members));
@@ -135,6 +163,10 @@ impl Group {
                 let applied = mark.filter(|mark| mark.entries != StoreMark::ONLY_ADDED);
                 self.raft.open(context, disk, applied);
                 stream.open(context, mark);
+            }
+            Machine::Meta(meta) => {
+                meta.open(context.now + context.timers.lost_quorum);
+                self.raft.open(context, disk, None);
             }
         }
     }
@@ -170,7 +202,8 @@ impl Group {
 
     fn answer_info(&self, context: &mut Context<'_>, names: Names<'_>, reply: Subject) {
         let Machine::Stream(stream) = &self.machine else { return };
-        let payload = stream_info(stream, &self.raft, context, names).to_bytes();
+        let payload =
+            stream_info(stream, &self.raft, (context.now, context.timers), names).to_bytes();
         let to = Destination::Subscribers;
         context.out.push(Command::Send { to, subject: reply, reply: None, payload });
     }
@@ -216,6 +249,7 @@ impl Group {
             Machine::Plain(plain) => {
                 self.raft.take_forwarded(context, from, payload).map(|()| plain.forwarded())
             }
+            Machine::Meta(_) => self.take_forwarded_assignment(context, from, payload),
             // Every entry of a stream rests on what its leader knows to be in flight.
             Machine::Stream(_) => Err("a stream's entries are made by its leader".into()),
         };
@@ -334,7 +368,21 @@ impl Group {
                 let info = self.describe(context, names);
                 context.out.answer(id, Answer::Json(info));
             }
-            (Machine::Plain(_), _) => context.out.answer(id, error_answer(ApiError::BAD_REQUEST)),
+            (Machine::Meta(_), Request::Forward { payload }) => {
+                let taken = self.forward_assignment(context, &payload);
+                let answer = taken.map_or_else(error_answer, |()| done());
+                context.out.answer(id, answer);
+            }
+            (Machine::Meta(_), Request::Api { client, subject, payload }) => {
+                self.take_wish(context, names, id, (&client, &subject, &payload));
+            }
+            (Machine::Meta(_), Request::Snapshot) => {
+                self.snapshot_meta(context);
+                self.snapshot_asked.push(id);
+            }
+            (Machine::Plain(_) | Machine::Meta(_), _) | (_, Request::Api { .. }) => {
+                context.out.answer(id, error_answer(ApiError::BAD_REQUEST));
+            }
             (Machine::Stream(stream), Request::Publish { subject, header, payload }) => {
                 let proposal = stream.publish(context, id, (subject, header, payload));
                 propose(stream, &mut self.raft, context, proposal);
@@ -372,6 +420,7 @@ impl Group {
             let applied = stream.applied();
             self.raft.machine_processed(applied, applied);
         }
+        self.settle_meta(context);
         self.raft.note_leader(context.now);
         self.follow_leadership(context);
         self.shorten_log(context);
@@ -390,6 +439,12 @@ impl Group {
                     self.raft.stop(context, format!("the snapshot of {index}: {error}"));
                 }
                 self.raft.set_may_lead(stream.is_current());
+            }
+            Machine::Meta(meta) => {
+                let index = installed.position.index;
+                if let Err(error) = meta.install(index, &installed.data, context.limits) {
+                    self.raft.stop(context, format!("the snapshot of {index}: {error}"));
+                }
             }
         }
     }
@@ -410,6 +465,10 @@ impl Group {
                 Machine::Stream(stream) => {
                     self.raft.handed_out(committed.index);
                     stream.apply(context, committed.index, &committed.entry, &committed.record);
+                }
+                Machine::Meta(_) => {
+                    self.raft.handed_out(committed.index);
+                    self.apply_assignments(context, &committed);
                 }
             }
         }
@@ -463,6 +522,7 @@ impl Group {
             Machine::Plain(plain) => plain.leadership_lost(context.out),
             Machine::Stream(stream) if leading.is_some() => stream.leadership_gained(context),
             Machine::Stream(stream) => stream.leadership_lost(context),
+            Machine::Meta(_) => self.meta_leadership_changed(context, leading.is_some()),
         }
         self.leading = leading;
     }
@@ -481,15 +541,37 @@ impl Group {
         let begun = match &mut self.machine {
             Machine::Plain(_) => self.ask_for_snapshot(context),
             Machine::Stream(stream) => stream.snapshot(context),
+            Machine::Meta(_) => self.snapshot_meta(context),
         };
         if begun {
             self.snapshot_at = bytes.saturating_add(step);
         }
     }
 
+    /// The group ends here: whoever waits is told that nothing is known. Its disk is no longer
+    /// changed by it.
+    pub(super) fn close(&mut self, context: &mut Context<'_>) {
+        let not_available = || error_answer(ApiError::CLUSTER_NOT_AVAIL);
+        match &mut self.machine {
+            Machine::Plain(plain) => plain.leadership_lost(context.out),
+            Machine::Stream(stream) => stream.close(context),
+            Machine::Meta(_) => self.meta_leadership_changed(context, false),
+        }
+        for id in self.snapshot_asked.drain(..) {
+            context.out.answer(id, not_available());
+        }
+        for id in self.changes.take_waiting() {
+            context.out.answer(id, not_available());
+        }
+    }
+
     fn answer_snapshots(&mut self, context: &mut Context<'_>) {
-        let Machine::Stream(stream) = &self.machine else { return };
-        if self.snapshot_asked.is_empty() || stream.snapshotting() || self.raft.snapshotting() {
+        let writes = match &self.machine {
+            Machine::Plain(_) => return,
+            Machine::Stream(stream) => stream.snapshotting() || self.raft.snapshotting(),
+            Machine::Meta(_) => self.raft.snapshotting(),
+        };
+        if self.snapshot_asked.is_empty() || writes {
             return;
         }
         for id in self.snapshot_asked.drain(..) {

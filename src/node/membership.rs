@@ -69,6 +69,11 @@ impl Changes {
         });
     }
 
+    /// All who wait, as the group ends here.
+    pub(super) fn take_waiting(&mut self) -> impl Iterator<Item = RequestId> {
+        self.waiting.drain(..).map(|waiting| waiting.request)
+    }
+
     /// When somebody is to be told that nothing is known.
     pub(super) fn deadline(&self) -> Option<Time> {
         self.waiting.iter().filter_map(|waiting| waiting.until).min()

@@ -40,7 +40,6 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use crate::command::{Command, Destination, LogChange, Report, Role};
-use crate::config::GroupConfig;
 use crate::context::Context;
 use crate::event::{Damage, Standing, TermAndVote};
 use crate::ids::{CheckpointId, GroupId, GroupName, Index, LoadId, LogSize, PeerId, Term, WriteId};
@@ -239,19 +238,21 @@ pub struct PeerStatus {
 }
 
 impl Raft {
-    /// A member that waits for its disk to be opened.
+    /// A member that waits for its disk to be opened. The members are those that the group begins
+    /// with.
     pub fn new(
         group: GroupId,
-        config: &GroupConfig,
+        name: &GroupName,
+        members: &[PeerId],
         me: PeerId,
         check_snapshot: SnapshotCheck,
         context: &mut Context<'_>,
     ) -> Self {
-        let members = Members::new(config.members.iter().map(|name| PeerId::from_name(name)));
-        let subjects = Subjects::new(&config.name, context.random);
+        let members = Members::new(members.iter().copied());
+        let subjects = Subjects::new(name, context.random);
         let mut raft = Self {
             group,
-            name: config.name.clone(),
+            name: name.clone(),
             me,
             others: Arc::from([]),
             membership: Membership::new(members),
@@ -442,6 +443,18 @@ impl Raft {
     pub fn applied(&self) -> Position {
         let term = self.log.term(self.applied).unwrap_or(self.log.base().term);
         Position { index: self.applied, term }
+    }
+
+    /// Whether the disk is being read.
+    pub const fn is_opening(&self) -> bool {
+        matches!(self.state, State::Opening(_))
+    }
+
+    /// Whether the machine was handed all that this member has, with a leader who has no more.
+    pub fn is_current(&self) -> bool {
+        let gap = matches!(&self.state, State::Follower(follower) if follower.catching_up());
+        let waits = self.installed.is_some() || self.receiving_snapshot();
+        self.leader().is_some() && !gap && !waits && self.applied >= self.log.last().index
     }
 
     /// Whether a load is the group's own, not its machine's.

@@ -194,6 +194,17 @@ pub fn check_config(config: &StreamConfig) -> Result<(), ConfigError> {
     Ok(())
 }
 
+/// Fills in what a configuration means without saying so.
+fn complete(config: &mut StreamConfig) {
+    if config.subjects.is_empty() {
+        config.subjects.push(config.name.clone());
+    }
+    if config.allow_msg_schedules {
+        // A schedule takes the place of the one before.
+        (config.allow_rollup_hdrs, config.deny_purge) = (true, false);
+    }
+}
+
 impl Stream {
     /// A stream that waits for [`open`](Self::open). Without subjects it takes its own name, as
     /// upstream's.
@@ -204,13 +215,7 @@ impl Stream {
         mut config: StreamConfig,
         context: &mut Context<'_>,
     ) -> Self {
-        if config.subjects.is_empty() {
-            config.subjects.push(config.name.clone());
-        }
-        if config.allow_msg_schedules {
-            // A schedule takes the place of the one before.
-            (config.allow_rollup_hdrs, config.deny_purge) = (true, false);
-        }
+        complete(&mut config);
         let key = context.random.bits();
         let ids = context.limits.dedupe_ids;
         let sync = sync_subject(name);
@@ -235,6 +240,31 @@ impl Stream {
             proposals: VecDeque::new(),
             answers: BytesMut::new(),
             notices: VecDeque::new(),
+        }
+    }
+
+    /// Where catchups are asked for, if not at the [`sync_subject`] of the group; before
+    /// [`open`](Self::open).
+    pub fn set_sync(&mut self, sync: Subject) {
+        self.contents.sync.clone_from(&sync);
+        self.sync = sync;
+    }
+
+    /// Takes up what a leader checks before it takes a message. What decides on an applied message
+    /// stays as it was: every replica would have to take that up at the same message.
+    pub fn reconfigure(&mut self, mut config: StreamConfig) {
+        complete(&mut config);
+        self.config = config;
+    }
+
+    /// The stream ends here: whoever waits is told that nothing is known, and who is served that it
+    /// is served no longer.
+    pub fn close(&mut self, context: &mut Context<'_>) {
+        self.leadership_lost(context);
+        self.close_reads(context);
+        self.server.stop(context);
+        if let Phase::CatchingUp(follower) = &mut self.phase {
+            follower.abort(context, &mut self.contents, "the replica is closed");
         }
     }
 

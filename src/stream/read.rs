@@ -69,6 +69,14 @@ impl Stream {
         context.out.answer(request, answer);
     }
 
+    /// Nobody will answer the reads that wait.
+    pub(super) fn close_reads(&mut self, context: &mut Context<'_>) {
+        for request in core::mem::take(&mut self.reads.0).into_values() {
+            let answer = refusal(&self.acks, &ApiError::CLUSTER_NOT_AVAIL);
+            context.out.answer(request, answer);
+        }
+    }
+
     /// A read failed, perhaps a client's.
     pub(super) fn client_read_failed(
         &mut self,

@@ -114,6 +114,18 @@ pub enum ResponseType {
     /// To a question about a consumer.
     #[serde(rename = "io.nats.jetstream.api.v1.consumer_info_response")]
     ConsumerInfo,
+    /// To a question for the names of streams.
+    #[serde(rename = "io.nats.jetstream.api.v1.stream_names_response")]
+    StreamNames,
+    /// To a question about all streams.
+    #[serde(rename = "io.nats.jetstream.api.v1.stream_list_response")]
+    StreamList,
+    /// To a question for the names of consumers.
+    #[serde(rename = "io.nats.jetstream.api.v1.consumer_names_response")]
+    ConsumerNames,
+    /// To a question about all consumers of a stream.
+    #[serde(rename = "io.nats.jetstream.api.v1.consumer_list_response")]
+    ConsumerList,
 }
 
 /// An answer without a result of its own: done, or why not.

@@ -78,6 +78,15 @@ pub(crate) fn decode<T: DeserializeOwned>(
     parse(format, framing, open(format, framing, bytes, limits)?)
 }
 
+/// Reads a value from a document that stands alone.
+pub(crate) fn read_json<T: DeserializeOwned>(
+    format: &'static str,
+    bytes: &Bytes,
+    limits: &Limits,
+) -> Result<T, WireError> {
+    decode(format, Framing::Bare, bytes, limits)
+}
+
 /// Reads a value from a document that [`open`] gave.
 pub(crate) fn parse<'a, T: Deserialize<'a>>(
     format: &'static str,

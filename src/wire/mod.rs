@@ -8,6 +8,7 @@
 mod api_error;
 mod api_error_table;
 pub mod api_level;
+mod api_list;
 mod append_entry;
 mod append_response;
 mod assignment;
@@ -51,6 +52,7 @@ mod written;
 
 pub use api_error::{ApiError, ApiResponse, ResponseType};
 pub use api_level::{API_LEVEL, Unsupported};
+pub use api_list::{ConsumerList, StreamList, Untold};
 pub use append_entry::{AppendEntry, AppendEntryBuilder, Entries, EntriesIter, Entry, EntryKind};
 pub use append_response::AppendResponse;
 pub use assignment::{
@@ -67,6 +69,7 @@ pub use consumer_state::{ConsumerState, Pending, SequencePair};
 pub use delete_range::DeleteRange;
 pub use entry::StreamOp;
 pub use error::{Fault, WireError};
+pub(crate) use go_json::read_json;
 pub use go_time::{BadTime, GoTime};
 pub use legacy_stream_state::LegacyStreamState;
 pub use message_delete::MessageDelete;

@@ -1,11 +1,14 @@
 //! The meta group: what it assigns, what a restart makes of its log, and what stays offline.
 
 mod alternates;
+mod api;
 mod consumers;
 mod info;
 mod offline;
 mod placement;
 mod recovery;
+mod refusals;
+mod rig;
 
 use bytes::Bytes;
 use jetwake::limits::Limits;

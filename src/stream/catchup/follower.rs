@@ -595,7 +595,12 @@ impl Follower {
     }
 
     /// Tells the server to stop, and keeps what it has sent so far.
-    fn abort(&mut self, context: &mut Context<'_>, contents: &mut Contents, why: &str) {
+    pub(in crate::stream) fn abort(
+        &mut self,
+        context: &mut Context<'_>,
+        contents: &mut Contents,
+        why: &str,
+    ) {
         self.stop_listening(context);
         self.received.flush(context, contents);
         let received = core::mem::take(&mut self.received);

@@ -253,6 +253,8 @@ impl Cluster {
                 let stores: Vec<_> = self.members_of(group).iter().map(store).collect();
                 stores.windows(2).all(|pair| pair[0] == pair[1])
             }
+            // It keeps nothing but its log, of which other rules speak.
+            GroupKind::Meta(_) => true,
         }
     }
 
@@ -261,6 +263,7 @@ impl Cluster {
             let checked = match self.setup.groups[group.0 as usize] {
                 GroupKind::Plain => self.check_plain(group),
                 GroupKind::Stream(_) => self.check_stream(group),
+                GroupKind::Meta(_) => Ok(()),
             };
             if let Err((rule, what)) = checked {
                 self.violate(rule, what);

@@ -1,0 +1,157 @@
+//! The groups of what the meta group assigned to this server: opened, told of changes, closed.
+//!
+//! The rule: a group's disk is erased only when an entry or a snapshot of the meta group says that
+//! its stream or consumer is gone, or is no longer this server's; never because nothing is said.
+//!
+//! Upstream: `processClusterCreateStream`, `processClusterUpdateStream` and `processStreamRemoval` in
+//! `server/jetstream_cluster.go`.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+
+use super::Node;
+use super::machine::{Founding, Machine};
+use crate::cluster::assignments::{Change, StreamKey};
+use crate::command::Command;
+use crate::config::GroupKind;
+use crate::ids::{GroupId, GroupName};
+use crate::subject::Subject;
+use crate::wire::StreamAssignment;
+
+/// The groups that were opened because they are assigned here.
+#[derive(Debug, Default)]
+pub(super) struct Assigned {
+    streams: BTreeMap<StreamKey, Running>,
+}
+
+/// An open group.
+#[derive(Debug)]
+struct Running {
+    group: GroupId,
+    name: GroupName,
+}
+
+impl Node {
+    /// The group of a stream that the meta group assigned to this server, while it runs here.
+    pub fn assigned_stream(&self, key: &StreamKey) -> Option<GroupId> {
+        self.assigned.streams.get(key).map(|running| running.group)
+    }
+
+    /// Does what the meta group wants done.
+    pub(super) fn follow_assignments(&mut self) {
+        while let Some(changes) = self.take_changes() {
+            for change in &changes.changes {
+                match change {
+                    Change::StreamAssigned(key)
+                    | Change::StreamUpdated(key)
+                    | Change::StreamRemoved(key)
+                    // A consumer that is not understood takes its stream offline.
+                    | Change::ConsumerAssigned(key, _)
+                    | Change::ConsumerRemoved(key, _) => self.settle_stream(key),
+                }
+            }
+            for name in changes.gone {
+                // Such a name was never opened, and is on no disk.
+                let Ok(name) = GroupName::new(name) else { continue };
+                if !self.names.contains_key(&name) {
+                    self.out.push(Command::EraseGroup(name));
+                }
+            }
+        }
+    }
+
+    fn take_changes(&mut self) -> Option<crate::cluster::meta::Changes> {
+        let meta = self.meta?;
+        self.groups.get_mut(meta.0 as usize)?.as_mut()?.take_changes()
+    }
+
+    /// Brings the group of a stream to what is assigned.
+    fn settle_stream(&mut self, key: &StreamKey) {
+        let wanted = self.wanted_stream(key);
+        if let Some(running) = self.assigned.streams.get(key) {
+            let same = |wanted: &StreamAssignment| running.name.as_str() == wanted.group.name;
+            let group = running.group;
+            match wanted {
+                Some(wanted) if same(&wanted) => {
+                    return self.with(group, |group, _| {
+                        if let Machine::Stream(stream) = &mut group.machine {
+                            stream.reconfigure(wanted.config);
+                        }
+                    });
+                }
+                _ => {
+                    self.assigned.streams.remove(key);
+                    self.close_group(group);
+                }
+            }
+        }
+        // What takes the place of another is asked for anew: it may be another one.
+        if let Some(wanted) = self.wanted_stream(key)
+            && let Err(why) = self.open_stream(key, wanted)
+        {
+            self.stop_stream(key, format!("stopped - {why}"));
+        }
+    }
+
+    /// The stream, if it is to run here.
+    fn wanted_stream(&self, key: &StreamKey) -> Option<StreamAssignment> {
+        let meta = self.group_at(self.meta?)?.meta()?;
+        let stream = meta.assignments().stream(key)?;
+        let here = stream.offline().is_none() && stream.assignment.group.peers.contains(&self.me);
+        here.then(|| stream.assignment.clone())
+    }
+
+    fn stop_stream(&mut self, key: &StreamKey, why: String) {
+        if let Some(meta) = self.meta {
+            self.with(meta, |group, _| group.stop_stream(key, why));
+        }
+    }
+
+    fn open_stream(&mut self, key: &StreamKey, stream: StreamAssignment) -> Result<(), String> {
+        let StreamAssignment { config, group, sync, .. } = stream;
+        let name = GroupName::new(group.name).map_err(|error| format!("{error}"))?;
+        if group.peers.len() > self.config.limits.members {
+            return Err(format!("{} members are too many", group.peers.len()));
+        }
+        let storage = config.storage;
+        let founding = Founding {
+            name: name.clone(),
+            members: group.peers,
+            kind: GroupKind::Stream(config),
+            sync: (!sync.is_empty()).then(|| Subject::from(sync)),
+        };
+        let group = self.open_group(founding, storage)?;
+        self.assigned.streams.insert(key.clone(), Running { group, name });
+        Ok(())
+    }
+
+    fn open_group(
+        &mut self,
+        founding: Founding,
+        storage: crate::wire::StorageType,
+    ) -> Result<GroupId, String> {
+        let name = founding.name.clone();
+        if self.names.contains_key(&name) {
+            return Err(format!("this server has another group of the name {name}"));
+        }
+        let id = u32::try_from(self.groups.len())
+            .map(GroupId)
+            .map_err(|_| String::from("this server has had too many groups"))?;
+        self.out.push(Command::OpenGroup { group: id, name, storage });
+        self.add_group(id, founding);
+        Ok(id)
+    }
+
+    fn close_group(&mut self, id: GroupId) {
+        let Some(mut group) = self.groups.get_mut(id.0 as usize).and_then(Option::take) else {
+            return;
+        };
+        self.names.remove(group.raft.name());
+        group.close(&mut self.context());
+        self.out.forget(id);
+        self.timers.set(id, None);
+        self.unflushed.remove(&id);
+        self.out.push(Command::CloseGroup(id));
+    }
+}

@@ -1,0 +1,73 @@
+//! What is wrong with a wish is said by upstream's numbers and texts.
+
+use crate::rig::Servers;
+
+/// Each wish, and the code of its refusal; none where it comes true.
+#[test]
+fn wishes_for_streams_are_refused_by_upstreams_numbers() {
+    let mut servers = Servers::led(3);
+    for (subject, payload, code) in [
+        ("STREAM.CREATE.S", "{", Some(10025)),
+        ("STREAM.CREATE.S", r#"{"name":"T"}"#, Some(10056)),
+        ("STREAM.CREATE.a\\b", r#"{"name":"a\\b"}"#, Some(10128)),
+        ("STREAM.CREATE.S", r#"{"name":"S","num_replicas":6}"#, Some(10052)),
+        ("STREAM.CREATE.S", r#"{"name":"S","num_replicas":-1}"#, Some(10133)),
+        ("STREAM.CREATE.S", r#"{"name":"S","num_replicas":5}"#, Some(10005)),
+        ("STREAM.CREATE.S", r#"{"name":"S","max_msgs":-2,"pedantic":true}"#, Some(10157)),
+        ("STREAM.CREATE.S", r#"{"name":"S","max_age":5}"#, Some(10052)),
+        ("STREAM.CREATE.S", r#"{"name":"S","subjects":["a","a"]}"#, Some(10052)),
+        ("STREAM.CREATE.S", r#"{"name":"S","subjects":["a.*","a.b"]}"#, Some(10052)),
+        ("STREAM.CREATE.S", r#"{"name":"S","subjects":[">"]}"#, Some(10052)),
+        ("STREAM.CREATE.S", r#"{"name":"S","subjects":["$JS.API.x"]}"#, Some(10052)),
+        ("STREAM.CREATE.S", r#"{"name":"S","sealed":true}"#, Some(10052)),
+        ("STREAM.CREATE.S", r#"{"name":"S","mirror":{"name":"T"},"subjects":["a"]}"#, Some(10034)),
+        ("STREAM.CREATE.S", r#"{"name":"S","subjects":["a.>"],"num_replicas":3}"#, None),
+        ("STREAM.CREATE.S", r#"{"name":"S","subjects":["b.>"],"num_replicas":3}"#, Some(10058)),
+        ("STREAM.CREATE.T", r#"{"name":"T","subjects":["a.b"]}"#, Some(10065)),
+        ("STREAM.UPDATE.T", r#"{"name":"T"}"#, Some(10059)),
+        ("STREAM.UPDATE.S", r#"{"name":"S","storage":"memory"}"#, Some(10052)),
+        ("STREAM.DELETE.T", "", Some(10059)),
+        ("STREAM.DELETE.S", r#"{"x":1}"#, Some(10038)),
+        ("STREAM.INFO.T", "", Some(10059)),
+        ("CONSUMER.CREATE.T.d", r#"{"stream_name":"T","config":{}}"#, Some(10059)),
+        ("CONSUMER.CREATE.S.d", r#"{"stream_name":"T","config":{}}"#, Some(10056)),
+        (
+            "CONSUMER.CREATE.S.d",
+            r#"{"stream_name":"S","config":{"durable_name":"e"}}"#,
+            Some(10017),
+        ),
+        ("CONSUMER.DURABLE.CREATE.S.d", r#"{"stream_name":"S","config":{}}"#, Some(10018)),
+        ("CONSUMER.CREATE.S", r#"{"stream_name":"S","config":{"durable_name":"d"}}"#, Some(10020)),
+        (
+            "CONSUMER.CREATE.S.d.a.x",
+            r#"{"stream_name":"S","config":{"filter_subject":"a.y"}}"#,
+            Some(10131),
+        ),
+        (
+            "CONSUMER.CREATE.S.d",
+            r#"{"stream_name":"S","config":{},"action":"update"}"#,
+            Some(10149),
+        ),
+        ("CONSUMER.CREATE.S.d", r#"{"stream_name":"S","config":{"num_replicas":4}}"#, Some(10126)),
+        ("CONSUMER.INFO.S.d", "", Some(10014)),
+        ("CONSUMER.DELETE.S.d", "", Some(10014)),
+        ("CONSUMER.NAMES.T", "", Some(10059)),
+        ("STREAM.PEER.REMOVE.S", "", Some(10003)),
+    ] {
+        assert_eq!(servers.refused(subject, payload), code, "{subject} {payload}");
+    }
+}
+
+#[test]
+fn a_refusal_has_the_type_of_its_answer_and_says_why() {
+    let mut servers = Servers::led(3);
+    let told = servers.api("STREAM.CREATE.S", r#"{"name":"S","num_replicas":5}"#);
+    assert_eq!(told["type"], "io.nats.jetstream.api.v1.stream_create_response");
+    assert_eq!(told["error"]["code"], 400);
+    let why = told["error"]["description"].as_str().expect("a text");
+    assert!(why.starts_with("no suitable peers for placement"), "{why}");
+    let told = servers.api("STREAM.CREATE.S", r#"{"name":"S","retention":"interest"}"#);
+    assert_eq!(told["error"]["description"], "retention: not supported yet");
+    let told = servers.api("STREAM.DELETE.S", "");
+    assert_eq!(told["type"], "io.nats.jetstream.api.v1.stream_delete_response");
+}
