@@ -6,15 +6,16 @@
 #[path = "golden/mod.rs"]
 mod golden;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::{Bytes, BytesMut};
 use golden::{Vector, binary, number, signed, text, vectors};
-use jetwake::ids::Sequence;
+use jetwake::ids::{GroupName, Sequence};
 use jetwake::limits::Limits;
 use jetwake::wire::{
-    BatchMessage, BatchMessageView, ConsumerOp, ConsumerState, DomainState, Op, PeerState, Pending,
-    SequencePair, SequenceSet, StreamMessage, StreamMessageView,
+    BatchMessage, BatchMessageView, ConsumerOp, ConsumerState, DomainState, MetaSnapshot, Op,
+    PeerState, Pending, RaftSnapshot, SequencePair, SequenceSet, StreamMessage, StreamMessageView,
+    s2,
 };
 use serde_json::Value;
 
@@ -191,4 +192,37 @@ fn steps_of_live_consumers() {
         *steps.entry(step.op().as_u8()).or_insert(0) += 1;
     }
     assert_eq!(steps, BTreeMap::from([(7, 10), (8, 9), (10, 3), (18, 3)]));
+}
+
+#[test]
+fn snapshots_of_the_group_that_assigns_streams() {
+    let group = GroupName::new("_meta_").expect("a name");
+    let mut found = Vec::new();
+    for vector in of_kind("meta", "raft_snapshot", 2) {
+        let file = RaftSnapshot::decode(&vector.bytes, &group).expect(&vector.name);
+        assert_eq!(file.to_bytes(&group), vector.bytes, "{}", vector.name);
+        let members = PeerState::decode(&file.peer_state, &Limits::default()).expect(&vector.name);
+        assert_eq!((members.peers.len(), members.cluster_size), (3, 3), "{}", vector.name);
+
+        let snapshot = MetaSnapshot::decode(&file.data, &Limits::default()).expect(&vector.name);
+        let document = s2::decode_block(&file.data, 1 << 20).expect(&vector.name);
+        assert_eq!(snapshot.document(), document, "{}: the JSON, byte for byte", vector.name);
+        let encoded = snapshot.encode().expect("it fits");
+        assert_eq!(MetaSnapshot::decode(&encoded, &Limits::default()), Ok(snapshot.clone()));
+        found.push(
+            snapshot
+                .streams
+                .into_iter()
+                .map(|one| {
+                    let consumers = one.consumers.into_iter().map(|consumer| consumer.name);
+                    (one.stream.config.name, consumers.collect::<BTreeSet<_>>())
+                })
+                .collect::<BTreeMap<_, _>>(),
+        );
+    }
+    let consumers = BTreeSet::from(["all".to_owned(), "some".to_owned()]);
+    let first = BTreeMap::from([("S".to_owned(), consumers)]);
+    let mut second = first.clone();
+    second.extend(["ESCAPED", "MEMORY"].map(|name| (name.to_owned(), BTreeSet::new())));
+    assert_eq!(found, [first, second]);
 }

@@ -236,7 +236,7 @@ fn raft_snapshots_are_upstreams() {
     };
     assert_eq!(decoded, expected);
     assert_eq!(decoded.encoded_len(), vector.bytes.len());
-    assert_eq!(decoded.encode(&group), vector.bytes);
+    assert_eq!(decoded.to_bytes(&group), vector.bytes);
 
     let other = GroupName::new("OTHER").expect("a name");
     let error = RaftSnapshot::decode(&vector.bytes, &other).expect_err("another group's");
@@ -258,7 +258,7 @@ fn a_snapshot_whose_peer_state_does_not_fit_is_refused_though_its_hash_is_right(
         peer_state: Bytes::new(),
         data: Bytes::new(),
     };
-    assert_eq!(RaftSnapshot::decode(&nested.encode(&group), &group), Ok(nested));
+    assert_eq!(RaftSnapshot::decode(&nested.to_bytes(&group), &group), Ok(nested));
     // The seal of any bytes can be had by sealing them as data behind a forged head.
     let forged = forge(&group, 29, b"four");
     let error = RaftSnapshot::decode(&forged, &group).expect_err("29 of 4 bytes");

@@ -168,7 +168,7 @@ proptest! {
             peer_state: bytes,
             data,
         };
-        let file = snapshot.encode(&group);
+        let file = snapshot.to_bytes(&group);
         prop_assert_eq!(file.len(), snapshot.encoded_len());
         prop_assert_eq!(RaftSnapshot::decode(&file, &group), Ok(snapshot));
     }

@@ -101,7 +101,7 @@ pub fn raft_snapshot(input: &[u8]) -> Result<()> {
         peer_state: field(u)?,
         data: Bytes::copy_from_slice(rest(u)?),
     };
-    let file = snapshot.encode(&group());
+    let file = snapshot.to_bytes(&group());
     assert_eq!(RaftSnapshot::decode(&file, &group()).as_ref(), Ok(&snapshot));
     let mut spoilt = BytesMut::from(&file[..]);
     let bit = (bit % (8 * spoilt.len() as u64)) as usize;

@@ -52,7 +52,7 @@ impl Snapshot {
             peer_state: self.peer_state.clone(),
             data: self.data.clone(),
         }
-        .encode(group)
+        .to_bytes(group)
     }
 }
 

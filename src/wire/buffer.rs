@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use bytes::{BufMut, BytesMut};
 
 /// A `BytesMut` or a `Vec<u8>`.
-pub trait Buffer: BufMut {
+pub trait Buffer: BufMut + AsRef<[u8]> {
     /// Makes room for so many bytes more, with one growth at most.
     fn reserve(&mut self, more: usize);
 

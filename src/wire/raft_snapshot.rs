@@ -4,10 +4,11 @@
 //! term, last index, length of the peer state, peer state, data, and the `HighwayHash-64` of all
 //! before, keyed with the SHA-256 of the group's name.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use highway::{HighwayHash, HighwayHasher, Key};
 use sha2::{Digest, Sha256};
 
+use super::buffer::Buffer;
 use super::error::{Fault, WireError};
 use super::reader::Reader;
 use crate::ids::{GroupName, Index, Term};
@@ -57,27 +58,37 @@ impl RaftSnapshot {
         Ok(Self { last_term, last_index, peer_state, data: reader.rest() })
     }
 
-    /// How many bytes [`encode`](Self::encode) makes.
+    /// How many bytes [`encode`](Self::encode) appends.
     pub fn encoded_len(&self) -> usize {
         Self::LEN_MIN + self.peer_state.len() + self.data.len()
     }
 
-    /// The file, with its hash.
+    /// Appends the file, with its hash, which reads all that was appended once more.
     ///
     /// # Panics
     /// If the peer state is longer than 4 GiB, which no group's is.
-    pub fn encode(&self, group: &GroupName) -> Bytes {
+    pub fn encode(&self, group: &GroupName, buffer: &mut impl Buffer) {
         let peer_state = u32::try_from(self.peer_state.len())
             .expect("a peer state has ten bytes and eight for each of its few members");
-        let mut file = BytesMut::with_capacity(self.encoded_len());
-        file.put_u64_le(self.last_term.get());
-        file.put_u64_le(self.last_index.get());
-        file.put_u32_le(peer_state);
-        file.put_slice(&self.peer_state);
-        file.put_slice(&self.data);
-        let seal = hash(group, &file);
-        file.put_slice(&seal);
-        file.freeze()
+        let start = buffer.as_ref().len();
+        buffer.reserve(self.encoded_len());
+        buffer.put_u64_le(self.last_term.get());
+        buffer.put_u64_le(self.last_index.get());
+        buffer.put_u32_le(peer_state);
+        buffer.extend_from_slice(&self.peer_state);
+        buffer.extend_from_slice(&self.data);
+        let seal = hash(group, &buffer.as_ref()[start..]);
+        buffer.extend_from_slice(&seal);
+    }
+
+    /// The file in a buffer of its own.
+    ///
+    /// # Panics
+    /// As [`encode`](Self::encode).
+    pub fn to_bytes(&self, group: &GroupName) -> Bytes {
+        let mut buffer = BytesMut::with_capacity(self.encoded_len());
+        self.encode(group, &mut buffer);
+        buffer.freeze()
     }
 }
 

@@ -36,7 +36,9 @@ pub(crate) const FORMATS: [Format; 28] = [
     format("vote_request", |bytes, _| Ok(VoteRequest::decode(bytes)?.to_bytes())),
     format("vote_response", |bytes, _| Ok(VoteResponse::decode(bytes)?.to_bytes())),
     format("peer_state", |bytes, limits| Ok(PeerState::decode(bytes, limits)?.to_bytes())),
-    format("raft_snapshot", |bytes, _| Ok(RaftSnapshot::decode(bytes, &group())?.encode(&group()))),
+    format("raft_snapshot", |bytes, _| {
+        Ok(RaftSnapshot::decode(bytes, &group())?.to_bytes(&group()))
+    }),
     format("term_and_vote", |bytes, _| Ok(TermAndVote::decode(bytes)?.to_bytes())),
     format("stream_msg", |bytes, limits| {
         let mut out = BytesMut::new();

@@ -39,7 +39,7 @@ fn vector(line: &str) -> Vector {
 }
 
 /// Every file of vectors, and the recorded exchange.
-pub(crate) const FILES: [&str; 21] = [
+pub(crate) const FILES: [&str; 22] = [
     "append_entry",
     "append_entry_bad",
     "append_entry_response",
@@ -49,6 +49,7 @@ pub(crate) const FILES: [&str; 21] = [
     "consumer_ops",
     "delete_range",
     "live",
+    "meta",
     "msg_delete_and_purge",
     "peer_state",
     "raft_snapshot",

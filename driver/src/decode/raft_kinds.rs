@@ -131,7 +131,7 @@ pub(super) fn snapshot(message: &Message) -> Outcome {
             ("peer_state", binary(&snapshot.peer_state)),
             ("data", binary(&snapshot.data)),
         ],
-        snapshot.encode(&group),
+        snapshot.to_bytes(&group),
     ))
 }
 

@@ -240,7 +240,7 @@ pub fn raft_snapshot(input: &[u8]) {
     exact(
         input,
         |file| RaftSnapshot::decode(file, &group),
-        |snapshot, buffer| buffer.extend_from_slice(&snapshot.encode(&group)),
+        |snapshot, buffer| snapshot.encode(&group, buffer),
         RaftSnapshot::encoded_len,
     );
 }

@@ -5,11 +5,13 @@
 //	go run . binary > ../../golden/binary.jsonl
 //	go run . live > ../../golden/live.jsonl
 //	go run -modfile=newer.mod . reset >> ../../golden/live.jsonl
+//	go run . meta > ../../golden/meta.jsonl
 //
 // Each line is a case: a kind, a name, the values encoded, the bytes as hex, and what the server
 // says of an assignment that it does not support. `live` starts a cluster of three servers and
 // keeps what the group of a consumer replicates, for which the server has no encoder to call; so
-// does `reset`, for an op of newer servers than the one that all else is made by.
+// does `reset`, for an op of newer servers than the one that all else is made by, and `meta`, for
+// the snapshot files of the group that assigns streams and consumers.
 package main
 
 import (
@@ -77,7 +79,7 @@ func emit(kind, name string, value any) {
 
 func main() {
 	if len(os.Args) != 2 {
-		must(fmt.Errorf("expected one of: json, binary, live, reset"))
+		must(fmt.Errorf("expected one of: json, binary, live, reset, meta"))
 	}
 	switch os.Args[1] {
 	case "json":
@@ -88,8 +90,10 @@ func main() {
 		live(delivered, acks, skip)
 	case "reset":
 		live(reset)
+	case "meta":
+		meta()
 	default:
-		must(fmt.Errorf("expected one of: json, binary, live, reset"))
+		must(fmt.Errorf("expected one of: json, binary, live, reset, meta"))
 	}
 }
 

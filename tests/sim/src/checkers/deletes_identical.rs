@@ -101,7 +101,7 @@ mod tests {
             peer_state: Bytes::new(),
             data: state.to_bytes(),
         }
-        .encode(&name())
+        .to_bytes(&name())
     }
 
     #[test]
