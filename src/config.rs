@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::ids::GroupName;
 use crate::limits::{Limits, Timers};
-use crate::wire::StreamConfig;
+use crate::wire::{ConsumerConfig, StreamConfig};
 
 /// One node: its name, its groups, its bounds, and the seed of all its randomness.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +47,8 @@ pub enum GroupKind {
     Plain,
     /// They are the messages, deletes and purges of a stream.
     Stream(StreamConfig),
+    /// They are the deliveries and acknowledgements of a consumer.
+    Consumer(ConsumerConfig),
     /// They assign streams and consumers to servers. A node has one such group at most; it opens and
     /// closes the groups that are assigned to it by itself.
     Meta(MetaConfig),

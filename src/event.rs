@@ -9,6 +9,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::servers::Server;
+use crate::consumer::Wish;
 use crate::ids::{
     ByteCount, CheckpointId, GroupId, Index, LoadId, PeerId, RequestId, Sequence, StoreId, Term,
     WriteId,
@@ -502,4 +503,9 @@ pub enum Request {
         /// Upstream's JSON, or empty.
         payload: Bytes,
     },
+    /// A step of a consumer, asked for by who delivers its messages. Only its leader takes it;
+    /// answered when it is committed, or at once if it changes nothing. A delivery is answered by
+    /// `{"consumer_seq":n,"stream_seq":m,"deliveries":k}`, with `"exceeded":true` if the message was
+    /// delivered as often as it may be before, and is not to be sent.
+    Consumer(Wish),
 }

@@ -77,7 +77,8 @@
 //! # The rooms
 //!
 //! [`wire`] turns bytes into types and back; [`raft`] is one group's consensus; [`stream`] is one
-//! replicated stream on top of a group; [`node`] holds all groups of a server. Every bound is a field
+//! replicated stream on top of a group, [`consumer`] one consumer of a stream; [`cluster`] says which
+//! of them is where; [`node`] holds all groups of a server. Every bound is a field
 //! of [`limits::Limits`].
 #![no_std]
 #![forbid(unsafe_code)]
@@ -95,6 +96,7 @@ mod canary;
 pub mod cluster;
 pub mod command;
 pub mod config;
+pub mod consumer;
 pub mod context;
 pub mod event;
 pub mod ids;

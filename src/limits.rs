@@ -91,6 +91,12 @@ pub struct Limits {
     /// Wishes of clients that wait for their commit in the meta group; at the bound the next is
     /// refused with upstream's "insufficient resources" error.
     pub meta_requests: usize,
+    /// Steps of one consumer that wait for their commit; at the bound the next is refused with
+    /// upstream's "insufficient resources" error.
+    pub consumer_steps: usize,
+    /// Messages of one consumer that wait for their acknowledgement, whatever its configuration
+    /// allows; at the bound the next delivery is refused likewise.
+    pub consumer_pending: usize,
     /// Commands that wait to be polled; a node at the bound makes no more of its own accord
     /// until they are drained.
     pub commands: usize,
@@ -144,6 +150,8 @@ impl Default for Limits {
             members: 64,
             changes_waiting: 64,
             meta_requests: 10_000,
+            consumer_steps: 100_000,
+            consumer_pending: 1_000_000,
             commands: 1_000_000,
             decompressed: ByteCount::new(64 * MIB),
             json: ByteCount::new(8 * MIB),

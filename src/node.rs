@@ -13,12 +13,14 @@
 
 mod api;
 mod assigned;
+mod consumer;
 mod feedback;
 mod info;
 mod machine;
 mod membership;
 mod meta;
 mod plain;
+mod questions;
 mod timers;
 
 use alloc::boxed::Box;

@@ -321,7 +321,9 @@ impl Names {
                     names.streams.insert(stream.name.clone(), id);
                     stream.name.clone()
                 }
-                GroupKind::Plain | GroupKind::Meta(_) => group.name.as_str().to_owned(),
+                GroupKind::Plain | GroupKind::Consumer(_) | GroupKind::Meta(_) => {
+                    group.name.as_str().to_owned()
+                }
             };
             names.groups.push(name);
             for member in &group.members {

@@ -1,4 +1,4 @@
-//! The machine of the meta group: what is assigned, and what its leader decides.
+//! The machine of the meta group: what is assigned, and what of that is to be done here.
 //!
 //! The rule: after a start nothing is done before the log was read as far as it is known to go; what
 //! is left then is done at once. From there on each committed entry is done as it comes. What is to
@@ -7,7 +7,6 @@
 //! Upstream: `monitorCluster`, `applyMetaEntries` and `applyMetaSnapshot` in
 //! `server/jetstream_cluster.go`.
 
-use alloc::boxed::Box;
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -15,25 +14,18 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use super::api::ApiRequest;
 use super::assignments::{Assignments, Change, StreamKey};
-use super::consumer_check::ConsumerBounds;
-use super::consumer_request::{self, ConsumerRequest};
-use super::inflight::{Foresight, Inflight};
+use super::inflight::Inflight;
 use super::recovery::Recovery;
 use super::servers::{Resources, Server, Servers};
 use super::stream_check::fixed;
-use super::stream_request::{self, StreamRequest};
+use super::wishes::Waiting;
 use crate::config::MetaConfig;
-use crate::ids::{ByteCount, Index, PeerId, RequestId};
+use crate::ids::{ByteCount, Index, PeerId};
 use crate::limits::Limits;
-use crate::random::Random;
 use crate::stream::check_config;
 use crate::time::Time;
-use crate::wire::{
-    ApiError, ClientInfo, ConsumerAssignment, ConsumerChange, GoTime, MetaOp, MetaSnapshot,
-    RaftGroup, ResponseType, StreamAssignment, StreamChange, WireError,
-};
+use crate::wire::{MetaOp, MetaSnapshot, RaftGroup, StreamAssignment, WireError};
 
 /// What is to be done on this server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,42 +34,6 @@ pub struct Changes {
     pub changes: Vec<Change>,
     /// Groups that this server was a member of and is no more, or that are no more.
     pub gone: Vec<String>,
-}
-
-/// A proposal that a leader decided on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Decided {
-    /// About a stream.
-    Stream(StreamChange, Box<StreamAssignment>),
-    /// About a consumer.
-    Consumer(ConsumerChange, Box<ConsumerAssignment>),
-}
-
-impl Decided {
-    /// The entry to propose.
-    pub fn to_bytes(&self) -> Bytes {
-        match self {
-            Self::Stream(change, stream) => stream.to_bytes(*change),
-            // Upstream compresses what it proposes for a new consumer.
-            Self::Consumer(ConsumerChange::Assign, consumer) => consumer.encode_assign_compressed(),
-            Self::Consumer(change, consumer) => consumer.to_bytes(*change),
-        }
-    }
-}
-
-/// A client that waits for its wish to be committed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Waiting {
-    /// Its request.
-    pub request: RequestId,
-    /// The type of its answer.
-    pub kind: ResponseType,
-    /// The stream that it is about.
-    pub stream: StreamKey,
-    /// The consumer that it is about, if it is about one.
-    pub consumer: Option<String>,
-    /// Whether what it wished for was not there before.
-    pub new: bool,
 }
 
 /// What was gathered of the log since the start.
@@ -92,15 +48,15 @@ struct Gathering {
 #[derive(Debug)]
 pub struct Meta {
     me: PeerId,
-    config: MetaConfig,
-    assignments: Assignments,
+    pub(super) config: MetaConfig,
+    pub(super) assignments: Assignments,
     gathering: Option<Gathering>,
     /// Groups of this server that the disk's log and snapshot named, until it is known which of them
     /// are no more: the run before may have left something of each.
     named: BTreeSet<String>,
-    inflight: Inflight,
+    pub(super) inflight: Inflight,
     /// One for each proposal of this leadership that is not committed, in order.
-    waiting: VecDeque<Option<Waiting>>,
+    pub(super) waiting: VecDeque<Option<Waiting>>,
     told: Servers,
     changes: Changes,
     applied: Index,
@@ -268,13 +224,13 @@ impl Meta {
         let before = self.own_groups();
         let old: Vec<_> = self.configs_of(snapshot.streams.iter().map(|stream| &stream.stream));
         let changes = self.assignments.install(snapshot);
+        let now = self.own_groups();
+        self.changes.gone.extend(before.into_iter().filter(|name| !now.contains(name)));
         for change in &changes {
             let was = old.iter().find(|was| Some(&was.key) == stream_of(change));
             self.check_support(change, was);
         }
         self.changes.changes.extend(changes);
-        let now = self.own_groups();
-        self.changes.gone.extend(before.into_iter().filter(|name| !now.contains(name)));
         self.settled = index;
         Ok(())
     }
@@ -318,9 +274,14 @@ impl Meta {
             MetaOp::AssignConsumer(consumer) => {
                 let key = StreamKey::of_consumer(&consumer);
                 let before = self.consumer_group(&key, &consumer.name);
-                let after = consumer.group.clone();
+                let (name, after) = (consumer.name.clone(), consumer.group.clone());
                 let change = self.assignments.assign_consumer(*consumer);
-                self.note_gone(before, change.is_some().then_some(&after));
+                if before
+                    .is_some_and(|before| (before.name, before.peers) != (after.name, after.peers))
+                {
+                    let why = format!("stopped - the servers of {name:?} can not be changed yet");
+                    self.assignments.stop_stream(&key, why);
+                }
                 change
             }
             MetaOp::RemoveConsumer(consumer) => {
@@ -400,13 +361,21 @@ impl Meta {
         let (Change::StreamAssigned(key) | Change::StreamUpdated(key)) = change else { return };
         let Some(there) = self.assignments.stream(key) else { return };
         let config = &there.assignment.config;
-        let changed = was.filter(|was| was.stream.group.name == there.assignment.group.name);
-        let why = match (check_config(config), changed) {
+        // One that was created anew under the name is another.
+        let same = was.filter(|was| was.stream.created == there.assignment.created);
+        let (old, group) = (same.map(|was| &was.stream), &there.assignment.group);
+        let moved =
+            old.filter(|old| (&old.group.name, &old.group.peers) != (&group.name, &group.peers));
+        if let Some(old) = moved {
+            // What it holds may be all that there is of it.
+            self.changes.gone.retain(|name| *name != old.group.name);
+        }
+        let why = match (check_config(config), old.and_then(|old| fixed(&old.config, config))) {
             (Err(error), _) => format!("stopped - {error}"),
-            (Ok(()), Some(was)) => match fixed(&was.stream.config, config) {
-                Some(field) => format!("stopped - {field}: can not be changed yet"),
-                None => return,
-            },
+            (Ok(()), Some(field)) => format!("stopped - {field}: can not be changed yet"),
+            (Ok(()), None) if moved.is_some() => {
+                "stopped - its servers can not be changed yet".to_string()
+            }
             (Ok(()), None) => return,
         };
         self.assignments.stop_stream(key, why);
@@ -449,154 +418,10 @@ impl Meta {
         self.waiting.drain(..).flatten().collect()
     }
 
-    /// Decides on a wish: what to propose, and what its client waits for.
-    ///
-    /// # Errors
-    /// What upstream refuses it with.
-    pub fn decide(
-        &self,
-        request: ApiRequest,
-        asked: Asked<'_>,
-        random: &mut Random,
-    ) -> Result<(Decided, Waiting), ApiError> {
-        let kind = request.response_type();
-        let foresight = Foresight { assignments: &self.assignments, inflight: &self.inflight };
-        let account = asked.client.as_ref().map_or("", |client| client.service_account());
-        let key = |name: &str| StreamKey { account: account.into(), name: name.into() };
-        let waiting = |stream: StreamKey, consumer: Option<String>| Waiting {
-            request: asked.request,
-            kind,
-            new: match &consumer {
-                Some(name) => foresight.consumer(&stream, name).is_none(),
-                None => foresight.stream(&stream).is_none(),
-            },
-            stream,
-            consumer,
-        };
-        let grounds = stream_request::Grounds {
-            foresight,
-            members: asked.members,
-            servers: asked.servers,
-            cluster: &self.config.cluster,
-            unique_tag: &self.config.unique_tag,
-            most_replicated_assets: self.config.most_replicated_assets,
-            now: asked.now,
-        };
-        let client = asked.client.clone();
-        let subject = asked.subject.to_string();
-        let wish = |config: Box<crate::wire::StreamConfig>, pedantic| StreamRequest {
-            key: key(&config.name),
-            config: *config,
-            pedantic,
-            client: client.clone(),
-            subject: subject.clone(),
-        };
-        match request {
-            ApiRequest::CreateStream { config, pedantic } => {
-                let wish = wish(config, pedantic);
-                let waits = waiting(wish.key.clone(), None);
-                let stream = stream_request::create(wish, grounds, random)?;
-                Ok((Decided::Stream(StreamChange::Assign, Box::new(stream)), waits))
-            }
-            ApiRequest::UpdateStream { config, pedantic } => {
-                let wish = wish(config, pedantic);
-                let waits = waiting(wish.key.clone(), None);
-                let stream = stream_request::update(wish, grounds)?;
-                Ok((Decided::Stream(StreamChange::Update, Box::new(stream)), waits))
-            }
-            ApiRequest::DeleteStream(name) => {
-                let stream = stream_request::remove(&key(&name), client, foresight)?;
-                let waits = waiting(key(&name), None);
-                Ok((Decided::Stream(StreamChange::Remove, Box::new(stream)), waits))
-            }
-            ApiRequest::CreateConsumer { stream, config, action, pedantic } => {
-                let stream = key(&stream);
-                self.check_online(&stream)?;
-                let wish = ConsumerRequest {
-                    stream: stream.clone(),
-                    config: *config,
-                    action,
-                    pedantic,
-                    client,
-                    subject,
-                    reply: String::new(),
-                };
-                let grounds = consumer_request::Grounds {
-                    foresight,
-                    servers: asked.servers,
-                    bounds: ConsumerBounds::default(),
-                    most_replicated_assets: self.config.most_replicated_assets,
-                    leader: None,
-                    bound: false,
-                    now: asked.now,
-                };
-                let consumer = consumer_request::decide(wish, grounds, random)?;
-                let waits = waiting(stream, Some(consumer.name.clone()));
-                Ok((Decided::Consumer(ConsumerChange::Assign, Box::new(consumer)), waits))
-            }
-            ApiRequest::DeleteConsumer { stream, consumer } => {
-                let stream = key(&stream);
-                let there = self.assignments.stream(&stream).ok_or(ApiError::STREAM_NOT_FOUND)?;
-                let there = there.consumer(&consumer).ok_or(ApiError::CONSUMER_NOT_FOUND)?;
-                let client = client.or_else(|| there.assignment.client.clone());
-                let removal = ConsumerAssignment { client, ..there.assignment.clone() };
-                let waits = waiting(stream, Some(consumer));
-                Ok((Decided::Consumer(ConsumerChange::Remove, Box::new(removal)), waits))
-            }
-            _ => Err(ApiError::BAD_REQUEST),
-        }
-    }
-
-    /// A stream that is offline gets no consumers: nobody could start them.
-    fn check_online(&self, key: &StreamKey) -> Result<(), ApiError> {
-        match self.assignments.stream(key).and_then(|stream| stream.offline()) {
-            Some(why) => Err(ApiError::STREAM_OFFLINE_REASON.with(&[("err", &why)])),
-            None => Ok(()),
-        }
-    }
-
-    /// How many proposals of this leadership are not committed yet.
-    pub fn in_flight(&self) -> usize {
-        self.waiting.len()
-    }
-
-    /// What was decided was proposed.
-    pub fn proposed(&mut self, decided: Decided, waiting: Waiting) {
-        match decided {
-            Decided::Stream(change, stream) => {
-                let proposed = (change != StreamChange::Remove).then_some(*stream);
-                self.inflight.stream_proposed(waiting.stream.clone(), proposed);
-            }
-            Decided::Consumer(change, consumer) => {
-                let name = consumer.name.clone();
-                let proposed = (change == ConsumerChange::Assign).then_some(*consumer);
-                self.inflight.consumer_proposed(waiting.stream.clone(), name, proposed);
-            }
-        }
-        self.waiting.push_back(Some(waiting));
-    }
-
     /// An entry that another server made was proposed: nobody here waits for it.
     pub fn forwarded(&mut self) {
         self.waiting.push_back(None);
     }
-}
-
-/// A request and what a decision on it rests on.
-#[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
-    /// The request.
-    pub request: RequestId,
-    /// Who asks.
-    pub client: &'a Option<ClientInfo>,
-    /// The subject that it asked on.
-    pub subject: &'a str,
-    /// The members of the meta group.
-    pub members: &'a [PeerId],
-    /// The servers.
-    pub servers: &'a Servers,
-    /// Now.
-    pub now: GoTime,
 }
 
 /// How a stream was before it was assigned anew.

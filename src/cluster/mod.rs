@@ -4,8 +4,8 @@
 //! its log before anything starts, `inflight` what its leader proposed; `servers` is what is known
 //! of servers, `placement` chooses among them for streams and `consumer_group` for consumers;
 //! `api` reads what clients ask, `stream_request` and `consumer_request` decide on it, by the rules of
-//! `stream_check`, `consumer_check` and `levels`; `meta` puts these together to the machine of the
-//! meta group;
+//! `stream_check`, `consumer_check` and `levels`; `meta` is the machine of the meta group, and
+//! `wishes` what its leader makes of them;
 //! `info` and `alternates` tell clients where a stream is, `info_request` who of its members does.
 
 pub mod alternates;
@@ -24,3 +24,4 @@ pub mod recovery;
 pub mod servers;
 pub mod stream_check;
 pub mod stream_request;
+pub mod wishes;

@@ -10,12 +10,12 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use super::Node;
-use super::info::{Names, stream_info};
+use super::info::{Names, consumer_info, stream_info};
 use super::machine::Machine;
 use super::meta::{assigned_consumer, assigned_stream, read_client};
 use crate::cluster::alternates::stream_alternates;
 use crate::cluster::api::{self, ApiRequest, Part};
-use crate::cluster::assignments::{Assigned, StreamKey};
+use crate::cluster::assignments::{Assigned, AssignedConsumer, StreamKey};
 use crate::cluster::meta::Meta;
 use crate::cluster::servers::Servers;
 use crate::ids::GroupId;
@@ -143,8 +143,20 @@ impl Node {
         if there.offline().is_some() || asked.servers.all_offline(peers) {
             return Err(ApiError::CONSUMER_OFFLINE);
         }
-        let info = assigned_consumer(&consumer.assignment, self.gathered());
+        let info = self.told_consumer(&asked.key(stream), consumer);
         Ok(ConsumerInfoResponse::info(asked.kind, info).to_bytes())
+    }
+
+    /// What is known of a consumer: what this server holds of it, if it does.
+    fn told_consumer(&self, key: &StreamKey, consumer: &AssignedConsumer) -> ConsumerInfo {
+        let assigned = &consumer.assignment;
+        let held = self.assigned_consumer(key, &assigned.name);
+        let told = assigned_consumer(assigned, self.gathered());
+        let Some(group) = held.and_then(|group| self.group_at(group)) else { return told };
+        let Machine::Consumer(machine) = &group.machine else { return told };
+        let timing = (self.now, &self.config.timers);
+        let info = consumer_info(machine, &group.raft, timing, self.names());
+        ConsumerInfo { stream: told.stream, name: told.name, created: told.created, ..info }
     }
 
     fn list_consumers(
@@ -159,7 +171,7 @@ impl Node {
         for consumer in named {
             match (there.offline(), consumer.offline()) {
                 (None, None) => {
-                    consumers.push(assigned_consumer(&consumer.assignment, self.gathered()));
+                    consumers.push(self.told_consumer(&asked.key(stream), consumer));
                 }
                 (_, offline) => untold.add(&consumer.assignment.name, offline),
             }

@@ -9,6 +9,7 @@
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use super::Node;
 use super::machine::{Founding, Machine};
@@ -17,12 +18,13 @@ use crate::command::Command;
 use crate::config::GroupKind;
 use crate::ids::{GroupId, GroupName};
 use crate::subject::Subject;
-use crate::wire::StreamAssignment;
+use crate::wire::{ConsumerAssignment, RaftGroup, StreamAssignment};
 
 /// The groups that were opened because they are assigned here.
 #[derive(Debug, Default)]
 pub(super) struct Assigned {
     streams: BTreeMap<StreamKey, Running>,
+    consumers: BTreeMap<(StreamKey, String), Running>,
 }
 
 /// An open group.
@@ -38,6 +40,12 @@ impl Node {
         self.assigned.streams.get(key).map(|running| running.group)
     }
 
+    /// The group of a consumer that the meta group assigned to this server, while it runs here.
+    pub fn assigned_consumer(&self, key: &StreamKey, name: &str) -> Option<GroupId> {
+        let running = self.assigned.consumers.get(&(key.clone(), name.into()));
+        running.map(|running| running.group)
+    }
+
     /// Does what the meta group wants done.
     pub(super) fn follow_assignments(&mut self) {
         while let Some(changes) = self.take_changes() {
@@ -45,10 +53,12 @@ impl Node {
                 match change {
                     Change::StreamAssigned(key)
                     | Change::StreamUpdated(key)
-                    | Change::StreamRemoved(key)
-                    // A consumer that is not understood takes its stream offline.
-                    | Change::ConsumerAssigned(key, _)
-                    | Change::ConsumerRemoved(key, _) => self.settle_stream(key),
+                    | Change::StreamRemoved(key) => self.settle_stream(key),
+                    Change::ConsumerAssigned(key, name) | Change::ConsumerRemoved(key, name) => {
+                        // One that is not understood takes its stream offline.
+                        self.settle_stream(key);
+                        self.settle_consumer(key, name);
+                    }
                 }
             }
             for name in changes.gone {
@@ -66,8 +76,67 @@ impl Node {
         self.groups.get_mut(meta.0 as usize)?.as_mut()?.take_changes()
     }
 
-    /// Brings the group of a stream to what is assigned.
+    /// Brings the group of a stream to what is assigned, and those of its consumers that run.
     fn settle_stream(&mut self, key: &StreamKey) {
+        self.settle_stream_itself(key);
+        let first = (key.clone(), String::new());
+        let running = self.assigned.consumers.range(first..);
+        let names = running.take_while(|((stream, _), _)| stream == key);
+        let names: Vec<String> = names.map(|((_, name), _)| name.clone()).collect();
+        for name in names {
+            self.settle_consumer(key, &name);
+        }
+    }
+
+    /// Brings the group of a consumer to what is assigned.
+    fn settle_consumer(&mut self, key: &StreamKey, name: &str) {
+        let wanted = self.wanted_consumer(key, name);
+        let place = (key.clone(), String::from(name));
+        if let Some(running) = self.assigned.consumers.get(&place) {
+            let group = running.group;
+            match wanted {
+                Some(wanted) if running.name.as_str() == wanted.group.name => {
+                    return self.with(group, |group, _| {
+                        if let Machine::Consumer(consumer) = &mut group.machine {
+                            consumer.reconfigure(wanted.config);
+                        }
+                    });
+                }
+                _ => {
+                    self.assigned.consumers.remove(&place);
+                    self.close_group(group);
+                }
+            }
+        }
+        if let Some(wanted) = self.wanted_consumer(key, name)
+            && let Err(why) = self.open_consumer(place, wanted)
+        {
+            self.stop_stream(key, format!("stopped - consumer {name:?}: {why}"));
+        }
+    }
+
+    /// The consumer, if it is to run here.
+    fn wanted_consumer(&self, key: &StreamKey, name: &str) -> Option<ConsumerAssignment> {
+        let meta = self.group_at(self.meta?)?.meta()?;
+        let stream = meta.assignments().stream(key).filter(|stream| stream.offline().is_none())?;
+        let consumer = stream.consumer(name).filter(|consumer| consumer.offline().is_none())?;
+        let here = consumer.assignment.group.peers.contains(&self.me);
+        here.then(|| consumer.assignment.clone())
+    }
+
+    fn open_consumer(
+        &mut self,
+        place: (StreamKey, String),
+        consumer: ConsumerAssignment,
+    ) -> Result<(), String> {
+        let ConsumerAssignment { config, group, .. } = consumer;
+        let kind = GroupKind::Consumer(config);
+        let running = self.open_group(group, kind, None)?;
+        self.assigned.consumers.insert(place, running);
+        Ok(())
+    }
+
+    fn settle_stream_itself(&mut self, key: &StreamKey) {
         let wanted = self.wanted_stream(key);
         if let Some(running) = self.assigned.streams.get(key) {
             let same = |wanted: &StreamAssignment| running.name.as_str() == wanted.group.name;
@@ -110,37 +179,32 @@ impl Node {
 
     fn open_stream(&mut self, key: &StreamKey, stream: StreamAssignment) -> Result<(), String> {
         let StreamAssignment { config, group, sync, .. } = stream;
-        let name = GroupName::new(group.name).map_err(|error| format!("{error}"))?;
-        if group.peers.len() > self.config.limits.members {
-            return Err(format!("{} members are too many", group.peers.len()));
-        }
-        let storage = config.storage;
-        let founding = Founding {
-            name: name.clone(),
-            members: group.peers,
-            kind: GroupKind::Stream(config),
-            sync: (!sync.is_empty()).then(|| Subject::from(sync)),
-        };
-        let group = self.open_group(founding, storage)?;
-        self.assigned.streams.insert(key.clone(), Running { group, name });
+        let sync = (!sync.is_empty()).then(|| Subject::from(sync));
+        let running = self.open_group(group, GroupKind::Stream(config), sync)?;
+        self.assigned.streams.insert(key.clone(), running);
         Ok(())
     }
 
     fn open_group(
         &mut self,
-        founding: Founding,
-        storage: crate::wire::StorageType,
-    ) -> Result<GroupId, String> {
-        let name = founding.name.clone();
+        group: RaftGroup,
+        kind: GroupKind,
+        sync: Option<Subject>,
+    ) -> Result<Running, String> {
+        let RaftGroup { name, peers: members, storage, .. } = group;
+        let name = GroupName::new(name).map_err(|error| format!("{error}"))?;
+        if members.len() > self.config.limits.members {
+            return Err(format!("{} members are too many", members.len()));
+        }
         if self.names.contains_key(&name) {
             return Err(format!("this server has another group of the name {name}"));
         }
-        let id = u32::try_from(self.groups.len())
+        let group = u32::try_from(self.groups.len())
             .map(GroupId)
             .map_err(|_| String::from("this server has had too many groups"))?;
-        self.out.push(Command::OpenGroup { group: id, name, storage });
-        self.add_group(id, founding);
-        Ok(id)
+        self.out.push(Command::OpenGroup { group, name: name.clone(), storage });
+        self.add_group(group, Founding { name: name.clone(), members, kind, sync });
+        Ok(Running { group, name })
     }
 
     fn close_group(&mut self, id: GroupId) {

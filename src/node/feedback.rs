@@ -1,7 +1,8 @@
 //! What the machine of a plain group, which the driver keeps, says to its group: how far it is, that
 //! it rests, that it lost its state, and the snapshots that it makes.
 //!
-//! The machines of streams and of the meta group are in the core, so nothing of this concerns them.
+//! The machines of streams, of consumers and of the meta group are in the core, so nothing of this
+//! concerns them.
 
 use bytes::Bytes;
 
@@ -42,7 +43,9 @@ impl Group {
     ) {
         let taken = match self.machine {
             Machine::Plain(_) => self.raft.take_snapshot(context, index, data, false),
-            Machine::Stream(_) | Machine::Meta(_) => Err(SnapshotRefusal::OfAStream),
+            Machine::Stream(_) | Machine::Consumer(_) | Machine::Meta(_) => {
+                Err(SnapshotRefusal::OfAStream)
+            }
         };
         if let Err(why) = taken {
             context.out.report(self.id, Report::SnapshotRefused(why.clone()));

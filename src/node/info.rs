@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::machine::{Group, Machine};
 use crate::cluster::info::{View, cluster_info};
+use crate::consumer::Consumer;
 use crate::context::Context;
 use crate::event::Standing;
 use crate::ids::{LogSize, PeerId};
@@ -18,7 +19,10 @@ use crate::raft::{Health, Lacking, Raft, Status};
 use crate::stream::Stream;
 use crate::stream::catchup::peers::CatchupPeers;
 use crate::time::{Duration, Time};
-use crate::wire::{ClusterInfo, GoTime, ResponseType, StreamInfo, StreamInfoResponse};
+use crate::wire::{
+    ClusterInfo, ConsumerInfo, ConsumerInfoResponse, GoTime, ResponseType, SequenceActivity,
+    SequencePair, StreamInfo, StreamInfoResponse,
+};
 
 /// What a group needs to know of its node to describe itself.
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +65,11 @@ impl Group {
                 add_stream_info(&mut own, stream, context.now);
                 let info = stream_info(stream, &self.raft, (context.now, context.timers), names);
                 StreamInfoResponse::info(ResponseType::StreamInfo, info).to_bytes()
+            }
+            Machine::Consumer(consumer) => {
+                let timing = (context.now, context.timers);
+                let info = consumer_info(consumer, &self.raft, timing, names);
+                ConsumerInfoResponse::info(ResponseType::ConsumerInfo, info).to_bytes()
             }
             Machine::Plain(_) | Machine::Meta(_) => {
                 let timing = (context.now, context.timers);
@@ -152,6 +161,37 @@ pub(super) fn stream_info(
         cluster: Some(cluster(raft, stream.catchup_peers(), (now, timers), names)),
         gathered: GoTime::from_time(now),
         ..StreamInfo::default()
+    }
+}
+
+/// Upstream's consumer info, as far as a replica knows it: not what waits to be delivered.
+pub(super) fn consumer_info(
+    consumer: &Consumer,
+    raft: &Raft,
+    (now, timers): (Time, &Timers),
+    names: Names<'_>,
+) -> ConsumerInfo {
+    let at = |pair: SequencePair| SequenceActivity {
+        consumer_seq: pair.consumer.get(),
+        stream_seq: pair.stream.get(),
+        last_active: None,
+    };
+    let (config, state) = (consumer.config(), consumer.state());
+    let count = |length: usize| i64::try_from(length).unwrap_or(i64::MAX);
+    let pause = consumer.paused_until(now).map(|until| until.since(now));
+    let nanos = |pause: Duration| i64::try_from(pause.as_nanos()).unwrap_or(i64::MAX);
+    ConsumerInfo {
+        name: config.name.clone(),
+        config: Some(config.clone()),
+        delivered: at(state.delivered),
+        ack_floor: at(state.ack_floor),
+        num_ack_pending: count(state.pending.len()),
+        num_redelivered: count(state.redelivered.len()),
+        cluster: Some(cluster(raft, &CatchupPeers::default(), (now, timers), names)),
+        paused: pause.is_some(),
+        pause_remaining: pause.map_or(0, nanos),
+        gathered: GoTime::from_time(now),
+        ..ConsumerInfo::default()
     }
 }
 

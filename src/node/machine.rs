@@ -6,14 +6,16 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use super::info::{Names, stream_info};
+use super::info::Names;
 use super::membership::Changes;
 use super::plain::Plain;
+use super::questions::Questions;
 use super::{Wake, error_answer, refusal};
-use crate::cluster::info_request::{InfoRequests, Standing, info_subject};
+use crate::cluster::info_request::info_subject;
 use crate::cluster::meta::{self, Meta};
-use crate::command::{Answer, Command, Destination, Report};
+use crate::command::{Answer, Report};
 use crate::config::{GroupConfig, GroupKind};
+use crate::consumer::{self, Consumer};
 use crate::context::Context;
 use crate::event::{Opened, Request, StoreMark, StoredMessage};
 use crate::ids::{GroupId, GroupName, LoadId, PeerId, RequestId, Sequence, StoreId, Term};
@@ -36,25 +38,16 @@ pub(super) struct Group {
     snapshot_asked: Vec<RequestId>,
     /// Bytes that a snapshot must free before another one is thought of.
     snapshot_at: u64,
-    info: Info,
+    pub(super) info: Questions,
     /// Clients that asked for a change of the members.
     changes: Changes,
-}
-
-/// Questions of other servers about a stream.
-#[derive(Debug, Default)]
-struct Info {
-    /// Where they come; none in a plain group.
-    subject: Option<Subject>,
-    requests: InfoRequests,
-    /// Since when nobody is known to lead.
-    leaderless: Option<Time>,
 }
 
 #[derive(Debug)]
 pub(super) enum Machine {
     Plain(Plain),
     Stream(Box<Stream>),
+    Consumer(Box<Consumer>),
     Meta(Box<Meta>),
 }
 
@@ -91,7 +84,7 @@ impl Group {
         context: &mut Context<'_>,
     ) -> Self {
         let Founding { name, members, kind, sync } = founding;
-        let mut info = Info::default();
+        let mut info = Questions::default();
         let (check, machine): (crate::raft::SnapshotCheck, _) = match kind {
             GroupKind::Plain => (|_, _| Ok(()), Machine::Plain(Plain::default())),
             GroupKind::Stream(stream) => {
@@ -101,6 +94,10 @@ impl Group {
                     stream.set_sync(sync);
                 }
                 (check_stream_snapshot, Machine::Stream(Box::new(stream)))
+            }
+            GroupKind::Consumer(config) => {
+                let consumer = Machine::Consumer(Box::new(Consumer::new(config)));
+                (|data, _| consumer::check_snapshot(data), consumer)
             }
             GroupKind::Meta(config) => {
                 (meta::check_snapshot, Machine::Meta(Box::new(Meta::new(me, config))))
@@ -131,7 +128,7 @@ impl Group {
     /// When the group wants to be woken, and why.
     pub(super) fn deadline(&self) -> Option<(Time, Wake)> {
         let machine = match &self.machine {
-            Machine::Plain(_) => None,
+            Machine::Plain(_) | Machine::Consumer(_) => None,
             Machine::Stream(stream) => stream.deadline(),
             Machine::Meta(meta) => meta.deadline().map(|time| (time, Wake::Recovery)),
         };
@@ -155,7 +152,7 @@ impl Group {
         }
         let mark = disk.store;
         match &mut self.machine {
-            Machine::Plain(_) => self.raft.open(context, disk, None),
+            Machine::Plain(_) | Machine::Consumer(_) => self.raft.open(context, disk, None),
             Machine::Stream(stream) => {
                 // Nothing may be led before the store was read.
                 self.raft.set_may_lead(false);
@@ -169,48 +166,6 @@ impl Group {
                 self.raft.open(context, disk, None);
             }
         }
-    }
-
-    /// Another server asks about the stream.
-    pub(super) fn handle_info_request(
-        &mut self,
-        context: &mut Context<'_>,
-        names: Names<'_>,
-        reply: Option<Subject>,
-    ) {
-        let Some(reply) = reply else { return };
-        let (limits, timers) = (context.limits, context.timers);
-        let standing = Standing {
-            me: self.raft.me(),
-            leader: self.raft.leader(),
-            since: self.info.leaderless.unwrap_or(context.now),
-        };
-        let requests = &mut self.info.requests;
-        let most = limits.info_requests;
-        if let Some(reply) = requests.asked(context.now, reply, standing, timers.lost_quorum, most)
-        {
-            self.answer_info(context, names, reply);
-        }
-    }
-
-    /// Answers the questions whose time has come.
-    pub(super) fn answer_due(&mut self, context: &mut Context<'_>, names: Names<'_>) {
-        while let Some(reply) = self.info.requests.due(context.now) {
-            self.answer_info(context, names, reply);
-        }
-    }
-
-    fn answer_info(&self, context: &mut Context<'_>, names: Names<'_>, reply: Subject) {
-        let Machine::Stream(stream) = &self.machine else { return };
-        let payload =
-            stream_info(stream, &self.raft, (context.now, context.timers), names).to_bytes();
-        let to = Destination::Subscribers;
-        context.out.push(Command::Send { to, subject: reply, reply: None, payload });
-    }
-
-    /// Whether a subject is where other servers ask about the stream.
-    pub(super) fn is_info_subject(&self, subject: &Subject) -> bool {
-        self.info.subject.as_ref() == Some(subject)
     }
 
     /// A message of a peer, on a subject that this group listens to.
@@ -252,6 +207,7 @@ impl Group {
             Machine::Meta(_) => self.take_forwarded_assignment(context, from, payload),
             // Every entry of a stream rests on what its leader knows to be in flight.
             Machine::Stream(_) => Err("a stream's entries are made by its leader".into()),
+            Machine::Consumer(_) => Err("a consumer's steps are made by its leader".into()),
         };
         if let Err(why) = taken {
             context.out.report(self.id, Report::Refused { from, why });
@@ -380,7 +336,15 @@ impl Group {
                 self.snapshot_meta(context);
                 self.snapshot_asked.push(id);
             }
-            (Machine::Plain(_) | Machine::Meta(_), _) | (_, Request::Api { .. }) => {
+            (Machine::Consumer(_), Request::Snapshot) => {
+                self.snapshot_consumer(context);
+                self.snapshot_asked.push(id);
+            }
+            (Machine::Consumer(_), Request::Consumer(wish)) => {
+                self.take_step(context, id, &wish);
+            }
+            (Machine::Plain(_) | Machine::Meta(_) | Machine::Consumer(_), _)
+            | (_, Request::Api { .. } | Request::Consumer(_)) => {
                 context.out.answer(id, error_answer(ApiError::BAD_REQUEST));
             }
             (Machine::Stream(stream), Request::Publish { subject, header, payload }) => {
@@ -416,8 +380,12 @@ impl Group {
                 break;
             }
         }
-        if let Machine::Stream(stream) = &self.machine {
-            let applied = stream.applied();
+        let applied = match &self.machine {
+            Machine::Stream(stream) => Some(stream.applied()),
+            Machine::Consumer(consumer) => Some(consumer.applied()),
+            Machine::Plain(_) | Machine::Meta(_) => None,
+        };
+        if let Some(applied) = applied {
             self.raft.machine_processed(applied, applied);
         }
         self.settle_meta(context);
@@ -439,6 +407,12 @@ impl Group {
                     self.raft.stop(context, format!("the snapshot of {index}: {error}"));
                 }
                 self.raft.set_may_lead(stream.is_current());
+            }
+            Machine::Consumer(consumer) => {
+                let index = installed.position.index;
+                if let Err(error) = consumer.install(index, &installed.data) {
+                    self.raft.stop(context, format!("the snapshot of {index}: {error}"));
+                }
             }
             Machine::Meta(meta) => {
                 let index = installed.position.index;
@@ -465,6 +439,10 @@ impl Group {
                 Machine::Stream(stream) => {
                     self.raft.handed_out(committed.index);
                     stream.apply(context, committed.index, &committed.entry, &committed.record);
+                }
+                Machine::Consumer(_) => {
+                    self.raft.handed_out(committed.index);
+                    self.apply_steps(context, &committed);
                 }
                 Machine::Meta(_) => {
                     self.raft.handed_out(committed.index);
@@ -522,6 +500,7 @@ impl Group {
             Machine::Plain(plain) => plain.leadership_lost(context.out),
             Machine::Stream(stream) if leading.is_some() => stream.leadership_gained(context),
             Machine::Stream(stream) => stream.leadership_lost(context),
+            Machine::Consumer(_) => self.consumer_leadership_changed(context, leading.is_some()),
             Machine::Meta(_) => self.meta_leadership_changed(context, leading.is_some()),
         }
         self.leading = leading;
@@ -541,6 +520,7 @@ impl Group {
         let begun = match &mut self.machine {
             Machine::Plain(_) => self.ask_for_snapshot(context),
             Machine::Stream(stream) => stream.snapshot(context),
+            Machine::Consumer(_) => self.snapshot_consumer(context),
             Machine::Meta(_) => self.snapshot_meta(context),
         };
         if begun {
@@ -555,6 +535,7 @@ impl Group {
         match &mut self.machine {
             Machine::Plain(plain) => plain.leadership_lost(context.out),
             Machine::Stream(stream) => stream.close(context),
+            Machine::Consumer(_) => self.consumer_leadership_changed(context, false),
             Machine::Meta(_) => self.meta_leadership_changed(context, false),
         }
         for id in self.snapshot_asked.drain(..) {
@@ -569,7 +550,7 @@ impl Group {
         let writes = match &self.machine {
             Machine::Plain(_) => return,
             Machine::Stream(stream) => stream.snapshotting() || self.raft.snapshotting(),
-            Machine::Meta(_) => self.raft.snapshotting(),
+            Machine::Consumer(_) | Machine::Meta(_) => self.raft.snapshotting(),
         };
         if self.snapshot_asked.is_empty() || writes {
             return;
@@ -582,7 +563,7 @@ impl Group {
 }
 
 /// That a request without an answer of its own is done.
-fn done() -> Answer {
+pub(super) fn done() -> Answer {
     Answer::Json(Bytes::from_static(b"{\"success\":true}"))
 }
 

@@ -1,7 +1,9 @@
 //! Streams and consumers from their creation to their removal, by JetStream's API.
 
 use bytes::Bytes;
+use jetwake::consumer::Wish;
 use jetwake::event::Request;
+use jetwake::ids::Sequence;
 use jetwake::time::Duration;
 use serde_json::json;
 
@@ -104,6 +106,28 @@ fn a_server_that_was_away_catches_up_with_what_was_assigned() {
     assert_eq!(servers.stored(away, "KEPT"), Some(2));
     let long = servers.publish("KEPT", "KEPT.a", "four");
     assert_eq!(long["error"]["err_code"], 10054, "{long}");
+}
+
+/// Red when a snapshot that a running server is sent erases nothing, or closes nothing.
+#[test]
+fn a_server_that_was_cut_off_is_told_by_a_snapshot_what_is_gone() {
+    let mut servers = Servers::led(3);
+    create(&mut servers, "KEPT");
+    create(&mut servers, "GONE");
+    servers.wait(Duration::from_secs(2));
+    let away = (0..3).find(|at| Some(*at) != servers.leader()).expect("two follow");
+    servers.cut_off(away, true);
+    servers.wait(Duration::from_secs(1));
+    assert_eq!(servers.api("STREAM.DELETE.GONE", "")["success"], true);
+    create(&mut servers, "NEW");
+    for at in (0..3).filter(|at| *at != away) {
+        servers.ask(at, META, Request::Snapshot);
+    }
+    assert!(servers.group(away, "GONE").is_some());
+    servers.cut_off(away, false);
+    servers.wait(Duration::from_secs(20));
+    assert!(servers.group(away, "GONE").is_none() && servers.group(away, "NEW").is_some());
+    assert_eq!(servers.on_disk(away).len(), 2);
 }
 
 /// Red when `Meta::apply` does each step at once during a recovery.
@@ -277,4 +301,57 @@ fn streams_are_named_and_listed_in_parts() {
         list["streams"].as_array().expect("a list").iter().map(|s| &s["config"]["name"]).collect();
     assert_eq!(told, ["B", "C"]);
     assert_eq!(list["missing"], json!(null));
+}
+
+/// A step of a consumer, asked of its leader.
+fn step(servers: &mut Servers, wish: Wish) -> serde_json::Value {
+    servers.step("S", "d", wish)
+}
+
+/// Red when a consumer's group is not opened, replicates nothing, or forgets its state.
+#[test]
+fn a_consumer_knows_what_it_delivered_wherever_it_goes_on() {
+    let mut servers = Servers::led(3);
+    create(&mut servers, "S");
+    let wish = r#"{"stream_name":"S","config":{"durable_name":"d","ack_policy":"explicit"}}"#;
+    servers.api("CONSUMER.CREATE.S.d", wish);
+    let at = Sequence::new;
+    let deliver = |sequence| Wish::Deliver { sequence: at(sequence) };
+    let acknowledge =
+        |sequence, delivery| Wish::Acknowledge { sequence: at(sequence), delivery: at(delivery) };
+    let first = json!({ "consumer_seq": 1, "stream_seq": 1, "deliveries": 1 });
+    assert_eq!(step(&mut servers, deliver(1)), first);
+    step(&mut servers, deliver(2));
+    assert_eq!(step(&mut servers, deliver(1))["deliveries"], 2);
+    assert_eq!(step(&mut servers, acknowledge(1, 1))["success"], true);
+    let told = |servers: &mut Servers| {
+        let info = servers.api("CONSUMER.INFO.S.d", "");
+        let pair = |field: &str| {
+            (info[field]["consumer_seq"].as_u64(), info[field]["stream_seq"].as_u64())
+        };
+        (pair("delivered"), pair("ack_floor"), info["num_ack_pending"].as_u64())
+    };
+    let expected = ((Some(3), Some(2)), (Some(1), Some(1)), Some(1));
+    servers.wait(Duration::from_secs(2));
+    assert_eq!(told(&mut servers), expected);
+    // From the log, and from a snapshot of it.
+    servers.restart_as_they_are();
+    servers.wait_for("a leader", |servers| servers.consumer_leader("S", "d").is_some());
+    servers.wait(Duration::from_secs(2));
+    assert_eq!(told(&mut servers), expected);
+    (0..3).for_each(|at| servers.snapshot_consumer(at, "S", "d"));
+    servers.restart();
+    assert_eq!(step(&mut servers, deliver(2))["deliveries"], 2);
+    assert_eq!(step(&mut servers, acknowledge(2, 2))["success"], true);
+    servers.wait(Duration::from_secs(2));
+    let expected = ((Some(4), Some(2)), (Some(4), Some(2)), Some(0));
+    assert_eq!(told(&mut servers), expected);
+    assert_eq!(servers.on_disk(0).len(), 2);
+    let more = r#"{"stream_name":"S","config":{"durable_name":"d","ack_policy":"explicit","num_replicas":1}}"#;
+    let refused = servers.api("CONSUMER.CREATE.S.d", more);
+    assert_eq!(refused["error"]["description"], "num_replicas: can not be changed yet");
+    assert_eq!(servers.api("CONSUMER.DELETE.S.d", "")["success"], true);
+    servers.wait(Duration::from_secs(2));
+    assert!((0..3).all(|at| servers.on_disk(at).len() == 1), "only the stream is left");
+    assert_eq!(servers.complaints, [""; 0]);
 }

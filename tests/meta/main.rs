@@ -2,6 +2,7 @@
 
 mod alternates;
 mod api;
+mod consumer_steps;
 mod consumers;
 mod info;
 mod offline;
@@ -9,6 +10,7 @@ mod placement;
 mod recovery;
 mod refusals;
 mod rig;
+mod schedules;
 
 use bytes::Bytes;
 use jetwake::limits::Limits;

@@ -221,10 +221,15 @@ fn jetstream_cluster_offline_stream_and_consumer_after_downgrade() {
 
     create_supported(&mut servers);
     servers.propose(consumer_requiring(None).encode_assign());
-    let info = format!("CONSUMER.INFO.{CONSUMER}.{CONSUMER}");
-    assert_eq!(servers.api(&info, "")["name"], CONSUMER);
+    let runs = |servers: &mut Servers| {
+        let led = |servers: &Servers| servers.consumer_leader(CONSUMER, CONSUMER).is_some();
+        servers.wait_for("a leader of the consumer", led);
+        let info = servers.api(&format!("CONSUMER.INFO.{CONSUMER}.{CONSUMER}"), "");
+        assert_eq!((&info["error"], &info["name"]), (&json!(null), &json!(CONSUMER)));
+    };
+    runs(&mut servers);
     servers.restart();
-    assert_eq!(servers.api(&info, "")["name"], CONSUMER);
+    runs(&mut servers);
     expect_online(&mut servers, CONSUMER);
 
     servers.propose(consumer_requiring(Some(HIGHEST)).encode_assign());
@@ -240,7 +245,7 @@ fn expect_online(servers: &mut Servers, stream: &str) {
     servers.wait_for("a leader", |servers| servers.stream_leader(stream).is_some());
     let info = servers.api(&format!("STREAM.INFO.{stream}"), "");
     assert_eq!((&info["error"], &info["config"]["name"]), (&json!(null), &json!(stream)));
-    assert!((0..3).all(|at| servers.healthy(at)));
+    servers.wait_for("health", |servers| (0..3).all(|at| servers.healthy(at)));
 }
 
 /// Red when a stream that ours cannot be is opened, or dropped.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use jetwake::cluster::assignments::StreamKey;
 use jetwake::command::{Answer, Command, Destination, Report, Role};
 use jetwake::config::{Config, GroupConfig, GroupKind, MetaConfig};
+use jetwake::consumer::Wish;
 use jetwake::event::{Event, Opened, Request, Standing};
 use jetwake::ids::{GroupId, GroupName, PeerId, RequestId};
 use jetwake::limits::{Limits, Timers};
@@ -53,6 +54,8 @@ struct Server {
     open: BTreeMap<GroupId, GroupName>,
     subscriptions: Subscriptions,
     roles: BTreeMap<GroupId, Role>,
+    /// Whether nothing reaches it, and nothing of it reaches others.
+    cut_off: bool,
     /// The names of all groups that were ever opened since it was started.
     opened: BTreeSet<GroupName>,
 }
@@ -92,6 +95,7 @@ impl Servers {
             open: BTreeMap::new(),
             subscriptions: Subscriptions::default(),
             roles: BTreeMap::new(),
+            cut_off: false,
             opened: BTreeSet::new(),
         };
         let mut servers = Self {
@@ -124,6 +128,11 @@ impl Servers {
         let disk = server.disks.entry(name).or_default().opened();
         self.events.push_back((at, Event::Opened { group: META, disk }));
         self.run();
+    }
+
+    /// Cuts a server off from the others, or lets it back.
+    pub(crate) fn cut_off(&mut self, at: usize, cut_off: bool) {
+        self.servers[at].cut_off = cut_off;
     }
 
     /// The process dies; its disk stays.
@@ -250,7 +259,8 @@ impl Servers {
                 Destination::Peers(peers) => peers.contains(&server.peer),
                 Destination::Subscribers => at != from,
             };
-            if meant && server.subscriptions.hear(subject) {
+            let reached = !server.cut_off && !self.servers[from].cut_off;
+            if meant && reached && server.subscriptions.hear(subject) {
                 let event = Event::Received {
                     from: Some(sender),
                     subject: subject.clone(),
@@ -370,6 +380,36 @@ impl Servers {
         self.called(at, group, request)
     }
 
+    fn consumer_group(&self, at: usize, stream: &str, consumer: &str) -> Option<GroupId> {
+        let key = StreamKey { account: "$G".into(), name: stream.into() };
+        self.servers[at].node.as_ref()?.assigned_consumer(&key, consumer)
+    }
+
+    /// The server that leads a consumer.
+    pub(crate) fn consumer_leader(&self, stream: &str, consumer: &str) -> Option<usize> {
+        (0..self.servers.len()).find(|at| {
+            let group = self.consumer_group(*at, stream, consumer);
+            group.is_some_and(|group| self.servers[*at].roles.get(&group) == Some(&Role::Leader))
+        })
+    }
+
+    /// Asks the leader of a consumer for a step.
+    pub(crate) fn step(&mut self, stream: &str, consumer: &str, wish: Wish) -> Value {
+        self.wait_for("a leader of the consumer", |servers| {
+            servers.consumer_leader(stream, consumer).is_some()
+        });
+        let at = self.consumer_leader(stream, consumer).expect("it was just there");
+        let group = self.consumer_group(at, stream, consumer).expect("it leads it");
+        self.called(at, group, Request::Consumer(wish))
+    }
+
+    /// A server's member of a consumer takes a snapshot.
+    pub(crate) fn snapshot_consumer(&mut self, at: usize, stream: &str, consumer: &str) {
+        let group = self.consumer_group(at, stream, consumer).expect("it runs there");
+        let done = self.called(at, group, Request::Snapshot);
+        assert!(done["compacted"].as_u64().is_some_and(|through| through > 0), "{done}");
+    }
+
     /// How many messages a server's disk holds of a stream that runs there.
     pub(crate) fn stored(&self, at: usize, stream: &str) -> Option<usize> {
         let server = &self.servers[at];
@@ -380,6 +420,12 @@ impl Servers {
     /// The groups that a server's disk holds, but for the meta group.
     pub(crate) fn on_disk(&self, at: usize) -> Vec<String> {
         let names = self.servers[at].disks.keys().map(|name| name.as_str().to_string());
+        names.filter(|name| name != "_meta_").collect()
+    }
+
+    /// The groups that are open on a server, but for the meta group.
+    pub(crate) fn open_groups(&self, at: usize) -> Vec<String> {
+        let names = self.servers[at].open.values().map(|name| name.as_str().to_string());
         names.filter(|name| name != "_meta_").collect()
     }
 

@@ -333,7 +333,9 @@ impl Cluster {
                 let (index, data) = (plain.applied(), plain.snapshot());
                 self.deliver(machine, Event::SnapshotTaken { group, index, data });
             }
-            jetwake::config::GroupKind::Stream(_) | jetwake::config::GroupKind::Meta(_) => {
+            jetwake::config::GroupKind::Stream(_)
+            | jetwake::config::GroupKind::Consumer(_)
+            | jetwake::config::GroupKind::Meta(_) => {
                 self.ask(machine, group, Request::Snapshot);
             }
         }

@@ -254,7 +254,7 @@ impl Cluster {
                 stores.windows(2).all(|pair| pair[0] == pair[1])
             }
             // It keeps nothing but its log, of which other rules speak.
-            GroupKind::Meta(_) => true,
+            GroupKind::Consumer(_) | GroupKind::Meta(_) => true,
         }
     }
 
@@ -263,7 +263,7 @@ impl Cluster {
             let checked = match self.setup.groups[group.0 as usize] {
                 GroupKind::Plain => self.check_plain(group),
                 GroupKind::Stream(_) => self.check_stream(group),
-                GroupKind::Meta(_) => Ok(()),
+                GroupKind::Consumer(_) | GroupKind::Meta(_) => Ok(()),
             };
             if let Err((rule, what)) = checked {
                 self.violate(rule, what);
