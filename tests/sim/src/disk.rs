@@ -7,10 +7,10 @@
 mod rot;
 
 use core::ops::Range;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use jetwake::command::{LogChange, StoreChange};
-use jetwake::event::{Damage, Event, Failure, Opened, Standing, StoreMark};
+use jetwake::event::{Damage, Event, Failure, Opened, StoreMark};
 use jetwake::ids::{ByteCount, GroupId, Index, LoadId, Sequence, StoreId, WriteId};
 use jetwake::time::{Duration, Time};
 
@@ -59,9 +59,9 @@ pub struct Disk {
     pub full: bool,
     /// Whether the next log write fails.
     pub fail_next_write: bool,
-    /// What it says of itself where nothing was written: that a group begins on it, or, once it was
-    /// wiped, that nothing is known.
-    unwritten: Standing,
+    /// The groups whose part was wiped: where nothing is written of them, nothing is known. Of others
+    /// it says that they begin on it.
+    wiped: BTreeSet<GroupId>,
     dice: Dice,
     groups: BTreeMap<GroupId, GroupDisk>,
     waiting: VecDeque<LogWrite>,
@@ -160,7 +160,7 @@ impl Disk {
             slowness: 1,
             full: false,
             fail_next_write: false,
-            unwritten: Standing::Whole,
+            wiped: BTreeSet::new(),
             dice,
             groups: BTreeMap::new(),
             waiting: VecDeque::new(),
@@ -173,14 +173,14 @@ impl Disk {
     /// What a process that starts now finds.
     pub fn opened(&self, group: GroupId) -> Opened {
         let Some(disk) = self.groups.get(&group) else {
-            return Opened { standing: self.unwritten.clone(), ..Opened::default() };
+            return Opened { standing: self.unwritten(group), ..Opened::default() };
         };
         Opened {
             vote: disk.durable.vote(),
             snapshot: disk.durable.snapshot().map(|snapshot| snapshot.file.clone()),
             log: disk.durable.range(),
             store: disk.store.durable.mark(),
-            standing: disk.durable.standing().unwrap_or(&self.unwritten).clone(),
+            standing: disk.durable.standing().cloned().unwrap_or_else(|| self.unwritten(group)),
             damage: disk.durable.damage(),
         }
     }

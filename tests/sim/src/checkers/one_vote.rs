@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use jetwake::command::{Command, LogChange, Report, Role};
+use jetwake::event::Standing;
 use jetwake::ids::{GroupId, PeerId, Term};
 
 use super::{Checker, Scene, Seen};
@@ -30,6 +31,13 @@ impl Checker for OneVote {
                     return Ok(());
                 }
                 self.vote(machine, *group, written.term, vote)
+            }
+            // It is no candidate any more, so nobody counts the vote that it gave itself.
+            Seen::Durable { group, change: LogChange::Standing(Standing::Impaired(_)) } => {
+                let own = scene.peers[machine.0];
+                let of_it = |key: &(Machine, GroupId, Term)| key.0 == machine && key.1 == *group;
+                self.votes.retain(|key, vote| !(of_it(key) && *vote == own));
+                Ok(())
             }
             Seen::Commanded(Command::Send { subject, payload, .. }) => {
                 let Some((group, candidate)) = scene.inboxes.of_votes(subject) else {
@@ -87,6 +95,8 @@ impl OneVote {
 
 #[cfg(test)]
 mod tests {
+    use jetwake::event::{Impairment, Loss};
+
     use super::super::stage::{GROUP, Stage, leads, vote, vote_request, vote_response};
     use super::*;
 
@@ -104,5 +114,18 @@ mod tests {
         assert!(stage.commanded(&mut checker, 0, &leads(1)).is_err());
         stage.durable(&mut checker, 0, &vote(1, "n1")).unwrap();
         assert_eq!(stage.commanded(&mut checker, 0, &leads(1)), Ok(()));
+    }
+
+    #[test]
+    fn who_lost_its_votes_is_bound_by_those_for_others_only() {
+        let mut stage = Stage::new();
+        let mut checker = OneVote::default();
+        stage.durable(&mut checker, 1, &vote(1, "n2")).unwrap();
+        stage.durable(&mut checker, 1, &vote(2, "n1")).unwrap();
+        let impairment = Impairment { lost: Loss::Votes, found: Vec::new() };
+        let lost = LogChange::Standing(Standing::Impaired(impairment));
+        stage.durable(&mut checker, 1, &lost).unwrap();
+        assert_eq!(stage.durable(&mut checker, 1, &vote(1, "n1")), Ok(()));
+        assert!(stage.durable(&mut checker, 1, &vote(2, "n3")).is_err());
     }
 }

@@ -65,7 +65,7 @@ impl Disk {
         let lost = match rot {
             Rot::Wiped => {
                 self.groups.remove(&group)?;
-                self.unwritten = Standing::Unknown;
+                self.wiped.insert(group);
                 return Some(Lost { from: Index::new(1), snapshot: true });
             }
             rot => {
@@ -91,7 +91,15 @@ impl Disk {
     /// Whether it says that all that was promised is on it.
     pub fn says_whole(&self, group: GroupId) -> bool {
         let written = self.groups.get(&group).and_then(|disk| disk.durable.standing());
-        *written.unwrap_or(&self.unwritten) == Standing::Whole
+        written.cloned().unwrap_or_else(|| self.unwritten(group)) == Standing::Whole
+    }
+
+    /// What it says of a group of which nothing is written.
+    pub(super) fn unwritten(&self, group: GroupId) -> Standing {
+        match self.wiped.contains(&group) {
+            true => Standing::Unknown,
+            false => Standing::Whole,
+        }
     }
 
     /// All that lies on it now, to be put back later.
