@@ -25,6 +25,8 @@ const PROGRESS: &str = "progress once the faults are over";
 
 /// How often a snapshot is asked for at the end, until it is the newest.
 const SNAPSHOTS: usize = 5;
+/// How often patience begins anew, at most.
+const PATIENCES: u32 = 10;
 /// How many messages are published once more to each leader at the end.
 const KNOWN: usize = 5;
 
@@ -180,15 +182,38 @@ impl Cluster {
         self.assert_sound();
     }
 
+    /// Waits until it is so. Patience begins anew whenever who is furthest behind gets on, for a
+    /// catchup of one message at a time takes as long as there are messages; but not for ever.
     fn rest(&mut self, what: &str, patience: Duration, so: impl Fn(&Self) -> bool) {
-        let (from, until) = (self.now, self.now + patience);
+        let (from, at_most) = (self.now, self.now + patience * PATIENCES);
+        let mut until = self.now + patience;
+        let mut furthest_behind = self.furthest_behind();
         while !so(self) && self.advance(until.min(self.now + GLANCE)) {
+            let behind = self.furthest_behind();
+            if behind != furthest_behind {
+                until = at_most.min(self.now + patience);
+                furthest_behind = behind;
+            }
             if self.now >= until && !so(self) {
                 let stand = self.describe_stand();
                 let text = format!("waited from {from} until {until}, but not: {what}\n{stand}");
                 self.violate(PROGRESS, text);
             }
         }
+    }
+
+    /// How far the member of each group is that has come least far: what it has applied, and how
+    /// many messages it has.
+    fn furthest_behind(&self) -> Vec<(Index, usize)> {
+        let stand = |group| {
+            let members = self.members_of(group).into_iter();
+            members.map(move |at| {
+                let applied = self.status(at, group).map(|status| status.applied);
+                let store = self.disks[at.0].store(group);
+                (applied.unwrap_or_default(), store.map_or(0, |store| store.messages().len()))
+            })
+        };
+        self.groups().map(|group| stand(group).min().unwrap_or_default()).collect()
     }
 
     /// Where every replica stands, for a run that does not come to rest.
