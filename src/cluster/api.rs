@@ -15,8 +15,8 @@ use super::consumer_request::Action;
 use super::stream_check::is_valid_name;
 use crate::limits::Limits;
 use crate::wire::{
-    ApiError, ApiResponse, ConsumerConfig, ConsumerInfoResponse, PublishAckResponse, ResponseType,
-    StreamConfig, StreamInfoResponse, read_json,
+    ApiError, ApiResponse, ConsumerConfig, ConsumerInfoResponse, ConsumerPauseResponse, GoTime,
+    PublishAckResponse, ResponseType, StreamConfig, StreamInfoResponse, read_json,
 };
 
 /// What every subject of the API begins with.
@@ -58,6 +58,15 @@ pub enum ApiRequest {
         action: Action,
         /// Whether to refuse where it would be changed.
         pedantic: bool,
+    },
+    /// Let a consumer pause, or go on.
+    PauseConsumer {
+        /// The stream.
+        stream: String,
+        /// Its name.
+        consumer: String,
+        /// When it goes on; Go's zero time for now.
+        until: GoTime,
     },
     /// Remove a consumer.
     DeleteConsumer {
@@ -117,6 +126,7 @@ pub fn refusal(kind: ResponseType, error: ApiError) -> Bytes {
             StreamInfoResponse::error(kind, error).to_bytes()
         }
         ConsumerCreate | ConsumerInfo => ConsumerInfoResponse::error(kind, error).to_bytes(),
+        ResponseType::ConsumerPause => ConsumerPauseResponse::error(error).to_bytes(),
         _ => ApiResponse::error(kind, error).to_bytes(),
     }
 }
@@ -174,6 +184,12 @@ impl ApiRequest {
                 let parsed = empty(payload).map(|()| Self::DeleteConsumer { stream, consumer });
                 (ResponseType::ConsumerDelete, parsed)
             }
+            ["CONSUMER", "PAUSE", stream, name] => {
+                let (stream, consumer) = (stream.into(), name.into());
+                let parsed = pause(payload, limits);
+                let parsed = parsed.map(|until| Self::PauseConsumer { stream, consumer, until });
+                (ResponseType::ConsumerPause, parsed)
+            }
             ["CONSUMER", "INFO", stream, name] => {
                 let (stream, consumer) = (stream.into(), name.into());
                 let parsed = empty(payload).map(|()| Self::ConsumerInfo { stream, consumer });
@@ -204,6 +220,7 @@ impl ApiRequest {
             Self::StreamNames(_) => ResponseType::StreamNames,
             Self::StreamList(_) => ResponseType::StreamList,
             Self::CreateConsumer { .. } => ResponseType::ConsumerCreate,
+            Self::PauseConsumer { .. } => ResponseType::ConsumerPause,
             Self::DeleteConsumer { .. } => ResponseType::ConsumerDelete,
             Self::ConsumerInfo { .. } => ResponseType::ConsumerInfo,
             Self::ConsumerNames(..) => ResponseType::ConsumerNames,
@@ -219,6 +236,7 @@ impl ApiRequest {
                 | Self::UpdateStream { .. }
                 | Self::DeleteStream(_)
                 | Self::CreateConsumer { .. }
+                | Self::PauseConsumer { .. }
                 | Self::DeleteConsumer { .. }
         )
     }
@@ -241,6 +259,20 @@ fn empty(payload: &Bytes) -> Result<(), ApiError> {
 
 fn part(payload: &Bytes, limits: &Limits) -> Result<Part, ApiError> {
     if empty(payload).is_ok() { Ok(Part::default()) } else { read(payload, limits) }
+}
+
+/// A wish for a pause.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Pause {
+    pause_until: GoTime,
+}
+
+fn pause(payload: &Bytes, limits: &Limits) -> Result<GoTime, ApiError> {
+    if payload.is_empty() {
+        return Ok(GoTime::ZERO);
+    }
+    read::<Pause>(payload, limits).map(|pause| pause.pause_until)
 }
 
 /// What stands in a request beside the configuration of a stream.

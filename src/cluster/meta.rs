@@ -181,6 +181,11 @@ impl Meta {
 
     /// What is to be done since this was asked last.
     pub fn take_changes(&mut self) -> Option<Changes> {
+        if !self.changes.gone.is_empty() {
+            // A name that somebody gave twice is not gone with one of the two.
+            let own = self.own_groups();
+            self.changes.gone.retain(|name| !own.contains(name));
+        }
         (self.changes != Changes::default()).then(|| core::mem::take(&mut self.changes))
     }
 

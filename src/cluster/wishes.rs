@@ -11,6 +11,7 @@ use super::assignments::StreamKey;
 use super::consumer_check::ConsumerBounds;
 use super::consumer_request::{self, ConsumerRequest};
 use super::inflight::Foresight;
+use super::levels::note_consumer_level;
 use super::meta::Meta;
 use super::servers::Servers;
 use super::stream_request::{self, StreamRequest};
@@ -165,6 +166,12 @@ impl Meta {
                 let waits = waiting(stream, Some(consumer.name.clone()));
                 Ok((Decided::Consumer(ConsumerChange::Assign, Box::new(consumer)), waits))
             }
+            ApiRequest::PauseConsumer { stream, consumer, until } => {
+                let stream = key(&stream);
+                let paused = self.paused(&stream, &consumer, until)?;
+                let waits = waiting(stream, Some(consumer));
+                Ok((Decided::Consumer(ConsumerChange::Assign, Box::new(paused)), waits))
+            }
             ApiRequest::DeleteConsumer { stream, consumer } => {
                 let stream = key(&stream);
                 let there = self.assignments.stream(&stream).ok_or(ApiError::STREAM_NOT_FOUND)?;
@@ -176,6 +183,29 @@ impl Meta {
             }
             _ => Err(ApiError::BAD_REQUEST),
         }
+    }
+
+    /// A consumer that pauses until then. Upstream: `jsConsumerPauseRequest` in
+    /// `server/jetstream_api.go`; it leaves requests unanswered for what is offline.
+    fn paused(
+        &self,
+        stream: &StreamKey,
+        consumer: &str,
+        until: GoTime,
+    ) -> Result<ConsumerAssignment, ApiError> {
+        let assigned = self.assignments.stream(stream).ok_or(ApiError::STREAM_NOT_FOUND)?;
+        let there = assigned.consumer(consumer).ok_or(ApiError::CONSUMER_NOT_FOUND)?;
+        if let Some(why) = there.offline() {
+            return Err(ApiError::CONSUMER_OFFLINE_REASON.with(&[("err", &why)]));
+        }
+        self.check_online(stream)?;
+        // What was proposed since must not be taken back.
+        let foresight = Foresight { assignments: &self.assignments, inflight: &self.inflight };
+        let there = foresight.consumer(stream, consumer).ok_or(ApiError::CONSUMER_NOT_FOUND)?;
+        let mut paused = there.clone();
+        paused.config.pause_until = (!until.is_zero()).then_some(until);
+        note_consumer_level(&mut paused.config);
+        Ok(paused)
     }
 
     /// A stream that is offline gets no consumers: nobody could start them.

@@ -191,7 +191,7 @@ impl Node {
         kind: GroupKind,
         sync: Option<Subject>,
     ) -> Result<Running, String> {
-        let RaftGroup { name, peers: members, storage, .. } = group;
+        let RaftGroup { name, peers: members, storage, preferred, .. } = group;
         let name = GroupName::new(name).map_err(|error| format!("{error}"))?;
         if members.len() > self.config.limits.members {
             return Err(format!("{} members are too many", members.len()));
@@ -203,7 +203,7 @@ impl Node {
             .map(GroupId)
             .map_err(|_| String::from("this server has had too many groups"))?;
         self.out.push(Command::OpenGroup { group, name: name.clone(), storage });
-        self.add_group(group, Founding { name: name.clone(), members, kind, sync });
+        self.add_group(group, Founding { name: name.clone(), members, kind, sync, preferred });
         Ok(Running { group, name })
     }
 

@@ -59,6 +59,8 @@ pub(super) struct Founding {
     pub(super) kind: GroupKind,
     /// Where catchups of an assigned stream are asked for.
     pub(super) sync: Option<Subject>,
+    /// Who should lead first.
+    pub(super) preferred: Option<PeerId>,
 }
 
 impl From<&GroupConfig> for Founding {
@@ -68,6 +70,7 @@ impl From<&GroupConfig> for Founding {
             members: config.members.iter().map(|name| PeerId::from_name(name)).collect(),
             kind: config.kind.clone(),
             sync: None,
+            preferred: None,
         }
     }
 }
@@ -83,7 +86,7 @@ impl Group {
         me: PeerId,
         context: &mut Context<'_>,
     ) -> Self {
-        let Founding { name, members, kind, sync } = founding;
+        let Founding { name, members, kind, sync, preferred } = founding;
         let mut info = Questions::default();
         let (check, machine): (crate::raft::SnapshotCheck, _) = match kind {
             GroupKind::Plain => (|_, _| Ok(()), Machine::Plain(Plain::default())),
@@ -103,7 +106,10 @@ impl Group {
                 (meta::check_snapshot, Machine::Meta(Box::new(Meta::new(me, config))))
             }
         };
-        let raft = Raft::new(id, &name, &members, me, check, context);
+        let mut raft = Raft::new(id, &name, &members, me, check, context);
+        if preferred == Some(me) {
+            raft.prefer();
+        }
         let snapshot_at = context.limits.log_before_snapshot.get();
         Self {
             id,

@@ -22,8 +22,8 @@ use crate::limits::Timers;
 use crate::raft::Committed;
 use crate::time::Time;
 use crate::wire::{
-    ApiError, ApiResponse, AppendEntry, ClientInfo, ConsumerInfo, ConsumerInfoResponse, EntryKind,
-    GoTime, ResponseType, StreamInfo, StreamInfoResponse,
+    ApiError, ApiResponse, AppendEntry, ClientInfo, ConsumerInfo, ConsumerInfoResponse,
+    ConsumerPauseResponse, EntryKind, GoTime, ResponseType, StreamInfo, StreamInfoResponse,
 };
 
 impl Group {
@@ -267,6 +267,10 @@ impl Group {
             return Ok(response.to_bytes());
         };
         let consumer = stream.consumer(consumer).ok_or(ApiError::CONSUMER_NOT_FOUND)?;
+        if kind == ResponseType::ConsumerPause {
+            let until = consumer.assignment.config.pause_until.unwrap_or_default();
+            return Ok(ConsumerPauseResponse::until(until, gathered).to_bytes());
+        }
         let info = assigned_consumer(&consumer.assignment, gathered);
         Ok(ConsumerInfoResponse::info(kind, info).to_bytes())
     }

@@ -116,6 +116,8 @@ pub struct Raft {
     may_lead: bool,
     /// Whether it follows, acknowledges and votes, but never asks for votes itself.
     observer: bool,
+    /// Whether it should lead first when the group is new.
+    preferred: bool,
     /// Whether it may promise anything.
     trust: Trust,
     /// What was found damaged at the start.
@@ -277,6 +279,7 @@ impl Raft {
             held: Held::default(),
             may_lead: true,
             observer: false,
+            preferred: false,
             trust: Trust::Whole,
             found: Vec::new(),
             state: State::Opening(Opening::default()),
@@ -357,6 +360,12 @@ impl Raft {
             State::Candidate(candidate) => Some((candidate.until, Wake::Election)),
             State::Leader(leader) => leader.deadline(),
         }
+    }
+
+    /// This member should lead first: if the group turns out to be new it campaigns before the others
+    /// do. Before [`open`](Self::open).
+    pub const fn prefer(&mut self) {
+        self.preferred = true;
     }
 
     /// Tells the group whether its machine has all that a leader must have. A member whose

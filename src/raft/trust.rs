@@ -236,6 +236,12 @@ impl Raft {
             // A new group, or one whose records are all here.
             _ => self.heal(context),
         }
+        if let (true, State::Follower(follower)) = (self.preferred, &mut self.state) {
+            // The others are there, and know by then that the group is new: they ask again after one
+            // heartbeat, and one who hears of a candidate before gives no vote in its term.
+            let soon = (context.timers.heartbeat * 2).min(context.timers.election_min);
+            (follower.heard, follower.timeout) = (context.now, soon);
+        }
     }
 
     /// Tells a term and whether the log is empty, and gives no vote.

@@ -126,6 +126,9 @@ pub enum ResponseType {
     /// To a question about all consumers of a stream.
     #[serde(rename = "io.nats.jetstream.api.v1.consumer_list_response")]
     ConsumerList,
+    /// To the wish that a consumer pause, or go on.
+    #[serde(rename = "io.nats.jetstream.api.v1.consumer_pause_response")]
+    ConsumerPause,
 }
 
 /// An answer without a result of its own: done, or why not.

@@ -161,3 +161,58 @@ impl ConsumerInfoResponse {
 }
 
 json_encoders!(ConsumerInfoResponse, Framing::Bare);
+
+/// An answer to a client that wants a consumer to pause, or to go on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ConsumerPauseResponse {
+    /// What is answered.
+    #[serde(rename = "type")]
+    pub response_type: ResponseType,
+    /// Why it was refused.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub error: Option<ApiError>,
+    /// Whether it pauses now.
+    pub paused: bool,
+    /// When it goes on; Go's zero time if it does not pause.
+    pub pause_until: GoTime,
+    /// For how many nanoseconds it pauses from now on.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub pause_remaining: i64,
+}
+
+impl ConsumerPauseResponse {
+    /// The answer at this moment that a consumer pauses until that one.
+    pub fn until(until: GoTime, now: GoTime) -> Self {
+        let left = until.unix_nanos().zip(now.unix_nanos()).map_or(0, |(a, b)| a.saturating_sub(b));
+        Self {
+            response_type: ResponseType::ConsumerPause,
+            error: None,
+            paused: left > 0,
+            pause_until: until,
+            pause_remaining: left.max(0),
+        }
+    }
+
+    /// The answer that it is refused.
+    pub fn error(error: ApiError) -> Self {
+        Self { error: Some(error), ..Self::until(GoTime::ZERO, GoTime::ZERO) }
+    }
+}
+
+json_encoders!(ConsumerPauseResponse, Framing::Bare);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_is_answered_as_go_does() {
+        let (now, until) = (GoTime::from_unix_nanos(5), GoTime::from_unix_nanos(1_000_000_005));
+        let told = ConsumerPauseResponse::until(until, now).to_bytes();
+        let expected = br#"{"type":"io.nats.jetstream.api.v1.consumer_pause_response","paused":true,"pause_until":"1970-01-01T00:00:01.000000005Z","pause_remaining":1000000000}"#;
+        assert_eq!(&told[..], expected);
+        let refused = ConsumerPauseResponse::error(ApiError::CONSUMER_NOT_FOUND).to_bytes();
+        let expected = br#"{"type":"io.nats.jetstream.api.v1.consumer_pause_response","error":{"code":404,"err_code":10014,"description":"consumer not found"},"paused":false,"pause_until":"0001-01-01T00:00:00Z"}"#;
+        assert_eq!(&refused[..], expected);
+    }
+}

@@ -63,7 +63,9 @@ pub use buffer::Buffer;
 pub use client_info::ClientInfo;
 pub use cluster_info::{ClusterInfo, PeerInfo, StreamAlternate};
 pub use consumer_config::{AckPolicy, ConsumerConfig, DeliverPolicy, PriorityPolicy, ReplayPolicy};
-pub use consumer_info::{ConsumerInfo, ConsumerInfoResponse, PriorityGroupState, SequenceActivity};
+pub use consumer_info::{
+    ConsumerInfo, ConsumerInfoResponse, ConsumerPauseResponse, PriorityGroupState, SequenceActivity,
+};
 pub use consumer_ops::ConsumerOp;
 pub use consumer_state::{ConsumerState, Pending, SequencePair};
 pub use delete_range::DeleteRange;

@@ -355,3 +355,60 @@ fn a_consumer_knows_what_it_delivered_wherever_it_goes_on() {
     assert!((0..3).all(|at| servers.on_disk(at).len() == 1), "only the stream is left");
     assert_eq!(servers.complaints, [""; 0]);
 }
+
+/// Red when a running consumer is not told of its pause.
+#[test]
+fn a_consumer_pauses_until_it_is_told_to_go_on() {
+    let mut servers = Servers::led(3);
+    create(&mut servers, "S");
+    let wish = r#"{"stream_name":"S","config":{"durable_name":"d","ack_policy":"explicit"}}"#;
+    servers.api("CONSUMER.CREATE.S.d", wish);
+    let deliver = |sequence| Wish::Deliver { sequence: Sequence::new(sequence) };
+    assert_eq!(step(&mut servers, deliver(1))["deliveries"], 1);
+    let told = servers.api("CONSUMER.PAUSE.S.d", r#"{"pause_until":"2100-01-01T00:00:00Z"}"#);
+    assert_eq!(
+        (&told["paused"], &told["pause_until"]),
+        (&json!(true), &json!("2100-01-01T00:00:00Z"))
+    );
+    servers.wait(Duration::from_secs(1));
+    assert_eq!(step(&mut servers, deliver(2))["error"]["err_code"], 10008);
+    let info = servers.api("CONSUMER.INFO.S.d", "");
+    assert_eq!(
+        (&info["paused"], &info["config"]["metadata"]["_nats.req.level"]),
+        (&json!(true), &json!("1"))
+    );
+    // A change of the consumer leaves the pause as it is, and so does a restart.
+    servers.api("CONSUMER.CREATE.S.d", wish);
+    servers.restart();
+    assert_eq!(step(&mut servers, deliver(2))["error"]["err_code"], 10008);
+    let told = servers.api("CONSUMER.PAUSE.S.d", "");
+    assert_eq!((&told["paused"], &told["error"]), (&json!(false), &json!(null)), "{told}");
+    servers.wait(Duration::from_secs(1));
+    assert_eq!(step(&mut servers, deliver(2))["deliveries"], 1);
+    let told = servers.api("CONSUMER.PAUSE.S.e", "");
+    assert_eq!((&told["error"]["err_code"], &told["paused"]), (&json!(10014), &json!(false)));
+}
+
+/// Red when the preferred server waits for as long as the others.
+#[test]
+fn a_new_stream_is_led_by_whom_its_assignment_prefers_and_soon() {
+    let mut leaders = std::collections::BTreeSet::new();
+    let mut servers = Servers::led(3);
+    for number in 0..8 {
+        let name = format!("S{number}");
+        create(&mut servers, &name);
+        servers.wait(Duration::from_millis(3500));
+        let leader = servers.stream_leader(&name).expect("it has a leader after three heartbeats");
+        let at = servers.leader().expect("it is led");
+        servers.ask(at, META, Request::Snapshot);
+        let data = servers.meta_snapshot(at);
+        let limits = jetwake::limits::Limits::default();
+        let snapshot = jetwake::wire::MetaSnapshot::decode(&data, &limits).expect("it is whole");
+        let stream = snapshot.streams.iter().find(|stream| stream.stream.config.name == name);
+        let preferred = stream.expect("it is assigned").stream.group.preferred;
+        let id = jetwake::ids::PeerId::from_name(&format!("n{}", leader + 1));
+        assert_eq!(preferred, Some(id));
+        leaders.insert(leader);
+    }
+    assert!(leaders.len() > 1, "not always the same");
+}

@@ -267,3 +267,19 @@ fn a_stream_of_a_kind_that_ours_cannot_be_is_kept_offline() {
     servers.restart();
     expect_online(&mut servers, STREAM);
 }
+
+/// Red when a removal erases by the group's name alone.
+#[test]
+fn what_lies_under_a_name_that_was_given_twice_is_not_erased_with_one_of_them() {
+    let mut servers = Servers::led(3);
+    servers.propose(requiring(None).encode_assign());
+    assert_eq!(servers.publish(STREAM, "DowngradeStreamTest.a", "kept")["seq"], 1);
+    servers.propose(requiring(Some(HIGHEST)).encode_update());
+    expect_offline(&mut servers, STREAM, &unsupported(HIGHEST));
+    let mut other = requiring(None);
+    other.config.name = "OTHER".into();
+    other.config.subjects = vec!["other".into()];
+    servers.propose(other.encode_assign());
+    servers.propose(other.encode_remove());
+    assert!((0..3).all(|at| servers.on_disk(at) == ["S-R3F-x"]));
+}

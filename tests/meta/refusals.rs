@@ -1,6 +1,10 @@
 //! What is wrong with a wish is said by upstream's numbers and texts.
 
-use crate::rig::Servers;
+use bytes::Bytes;
+use jetwake::event::Request;
+use proptest::prelude::*;
+
+use crate::rig::{META, Servers, api};
 
 /// Each wish, and the code of its refusal; none where it comes true.
 #[test]
@@ -51,6 +55,8 @@ fn wishes_for_streams_are_refused_by_upstreams_numbers() {
         ("CONSUMER.CREATE.S.d", r#"{"stream_name":"S","config":{"num_replicas":4}}"#, Some(10126)),
         ("CONSUMER.INFO.S.d", "", Some(10014)),
         ("CONSUMER.DELETE.S.d", "", Some(10014)),
+        ("CONSUMER.PAUSE.S.d", r#"{"pause_until":"soon"}"#, Some(10025)),
+        ("CONSUMER.PAUSE.T.d", "", Some(10059)),
         ("CONSUMER.NAMES.T", "", Some(10059)),
         ("STREAM.PEER.REMOVE.S", "", Some(10003)),
     ] {
@@ -70,4 +76,66 @@ fn a_refusal_has_the_type_of_its_answer_and_says_why() {
     assert_eq!(told["error"]["description"], "retention: not supported yet");
     let told = servers.api("STREAM.DELETE.S", "");
     assert_eq!(told["type"], "io.nats.jetstream.api.v1.stream_delete_response");
+}
+
+/// A request that may be meant well.
+fn any_request() -> impl Strategy<Value = (String, String)> {
+    let verb = prop_oneof![
+        Just("STREAM.CREATE.S"),
+        Just("STREAM.UPDATE.S"),
+        Just("STREAM.DELETE.S"),
+        Just("STREAM.INFO.S"),
+        Just("STREAM.LIST"),
+        Just("CONSUMER.CREATE.S.d"),
+        Just("CONSUMER.DURABLE.CREATE.S.d"),
+        Just("CONSUMER.PAUSE.S.d"),
+        Just("CONSUMER.DELETE.S.d"),
+        Just("CONSUMER.LIST.S"),
+    ];
+    let verb = prop_oneof![8 => verb.prop_map(String::from), 1 => "[A-Z.*> ]{0,20}"];
+    let number = prop_oneof![-3..6_i64, Just(i64::MIN), Just(i64::MAX)];
+    let field = prop_oneof![
+        Just("max_msgs"),
+        Just("max_bytes"),
+        Just("max_age"),
+        Just("max_msgs_per_subject"),
+        Just("num_replicas"),
+        Just("duplicate_window"),
+        Just("max_deliver"),
+        Just("max_ack_pending"),
+        Just("ack_wait"),
+        Just("offset"),
+        Just("unheard_of"),
+    ];
+    let fields = proptest::collection::vec((field, number), 0..4);
+    let document = fields.prop_map(|fields| {
+        let more: String =
+            fields.iter().map(|(name, value)| format!(r#","{name}":{value}"#)).collect();
+        let config = format!(r#"{{"durable_name":"d","ack_policy":"explicit"{more}}}"#);
+        format!(r#"{{"name":"S","stream_name":"S","config":{config}{more}}}"#)
+    });
+    (verb, prop_oneof![8 => document, 1 => Just(String::new()), 1 => ".{0,40}"])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Red when a number of a client's leaves its range, or when something that is proposed cannot be
+    /// applied.
+    #[test]
+    fn whatever_clients_ask_is_answered_and_no_group_stands_aside(
+        requests in proptest::collection::vec(any_request(), 1..20),
+        entries in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..4),
+    ) {
+        let mut servers = Servers::led(1);
+        for entry in entries {
+            servers.ask(0, META, Request::Forward { payload: Bytes::from(entry) });
+        }
+        for (subject, payload) in requests {
+            let id = servers.ask(0, META, api(&subject, &payload));
+            prop_assert!(servers.answer(id).is_some(), "{} {}", subject, payload);
+        }
+        servers.restart();
+        prop_assert_eq!(&servers.complaints, &[""; 0]);
+    }
 }
