@@ -85,7 +85,8 @@ pub enum Command {
         /// The last store write that must be covered.
         through: StoreId,
     },
-    /// Read messages `first..=last`; answer with [`Event::Read`](crate::event::Event::Read).
+    /// Read messages `first..=last`; answer with [`Event::Read`](crate::event::Event::Read), or
+    /// [`Event::MessagesLost`](crate::event::Event::MessagesLost).
     Read {
         /// Numbers the read.
         id: LoadId,
@@ -349,6 +350,22 @@ pub enum StoreChange {
     Clear,
     /// Move the mark alone.
     Mark,
+    /// Put messages in the place of lost ones, in one piece.
+    Mend(Box<Mend>),
+}
+
+/// Messages in the place of those that [`Event::MessagesLost`](crate::event::Event::MessagesLost)
+/// named: whatever lies between the two sequences goes, whether it can be read or not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mend {
+    /// The first sequence of the run.
+    pub first: Sequence,
+    /// The last sequence of the run.
+    pub last: Sequence,
+    /// As in [`StoreChange::Messages`], but of the run; may be empty.
+    pub block: Bytes,
+    /// As in [`StoreChange::Messages`], but of the run; may be none.
+    pub places: Vec<Place>,
 }
 
 /// Messages that go when others come, as a stream's bounds take them out.

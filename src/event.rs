@@ -158,6 +158,14 @@ pub enum Event {
         /// What it told.
         server: Box<Server>,
     },
+    /// The answer to a read that begins with messages which the store has and cannot give: what is
+    /// there is not what was written.
+    MessagesLost {
+        /// The read that is answered.
+        load: LoadId,
+        /// Which messages.
+        lost: LostMessages,
+    },
 }
 
 /// What the machine of a plain group tells its group, in the order in which it happened.
@@ -324,7 +332,8 @@ pub enum Damaged {
     /// The log. Loads give its records up to the first bad one, and fail with
     /// [`Failure::Damaged`] at that one.
     Log(Damage),
-    /// The store. Its messages are read as far as they can be.
+    /// The store. Reads say which messages are lost ([`Event::MessagesLost`]); if
+    /// [`Opened::store`] is none, nothing of it is relied on.
     Store(Damage),
 }
 
@@ -392,6 +401,22 @@ impl fmt::Display for Damage {
             None => write!(f, "{}: {}", self.file, self.what),
         }
     }
+}
+
+/// A run of messages that a store had, and cannot give any more.
+///
+/// They stay lost until [`StoreChange::Mend`](crate::command::StoreChange::Mend) puts others in
+/// their place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LostMessages {
+    /// The first sequence of the run; not above the first message that was asked for.
+    pub first: Sequence,
+    /// The last sequence of the run.
+    pub last: Sequence,
+    /// How many messages the store has between the two, if it knows.
+    pub count: Option<u64>,
+    /// What was found.
+    pub damage: Damage,
 }
 
 /// Why a disk did not do what it was asked.

@@ -212,6 +212,11 @@ impl Node {
                     self.with(group, |group, cx| group.handle_load_failed(cx, load, &failure));
                 }
             }
+            Event::MessagesLost { load, lost } => {
+                if let Some(group) = self.out.take_load(load) {
+                    self.with(group, |group, cx| group.handle_messages_lost(cx, load, lost));
+                }
+            }
             Event::Applied { group, through } => {
                 let says = MachineSays::Processed { through, applied: through };
                 self.with(group, |group, cx| group.hear_machine(cx, says));

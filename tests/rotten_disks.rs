@@ -118,6 +118,52 @@ fn report_7549_bits_flip_on_the_leader_again_and_again() {
     }
 }
 
+/// What a follower goes through whose store lost messages, while clients publish, delete and purge.
+fn messages_are_mended(cluster: &mut Cluster, rot: Rot) {
+    let follower = cluster.followers(GROUP)[0];
+    cluster.crash(follower);
+    assert!(cluster.spoil(follower, GROUP, rot), "{rot:?} had something to spoil");
+    cluster.run_for(seconds(1));
+    cluster.isolate(follower);
+    cluster.restart(follower);
+    cluster.run_for(seconds(2));
+    let node = cluster.process(follower).node.as_ref().expect("its process runs");
+    let status = node.status(GROUP).expect("it has the group");
+    assert_eq!(status.standing, Standing::Whole, "no promise rests on a store");
+    assert!(!status.found.is_empty(), "{rot:?}: it says what it found");
+    assert!(!cluster.is_healthy(GROUP));
+    cluster.mend();
+    cluster.settle_soundly();
+}
+
+/// Bits flip in message files: damaged replicas served what they had, and spread the loss.
+#[test]
+fn report_7549_bits_flip_in_messages() {
+    for (seed, rot) in (600..).zip([Rot::Messages, Rot::MessageTable]) {
+        messages_are_mended(&mut busy(seed, Setup::stream(5)), rot);
+    }
+    for (seed, rot) in (650..).zip([Rot::Messages, Rot::MessageTable, Rot::StoreMissing]) {
+        messages_are_mended(&mut compacted(seed, Setup::stream(3)), rot);
+    }
+}
+
+/// The leader's messages go bad again and again, each time that of another.
+#[test]
+fn report_7549_messages_go_bad_on_the_leader_again_and_again() {
+    for (seed, rot) in (700..).zip([Rot::Messages, Rot::MessageTable, Rot::StoreMissing]) {
+        let mut cluster = compacted(seed, Setup::stream(3));
+        for _ in 0..3 {
+            let leader = cluster.wait_for_leader(GROUP);
+            cluster.crash(leader);
+            assert!(cluster.spoil(leader, GROUP, rot));
+            cluster.run_for(seconds(2));
+            cluster.restart(leader);
+            cluster.wait("all are healthy again", seconds(20), |cluster| cluster.is_healthy(GROUP));
+        }
+        cluster.settle_soundly();
+    }
+}
+
 /// Two of three lost something: they elect nobody, and say so, until the third is back.
 #[test]
 fn a_quorum_of_impaired_members_waits_for_one_that_is_whole() {

@@ -17,7 +17,7 @@ use crate::command::{Answer, Report};
 use crate::config::{GroupConfig, GroupKind};
 use crate::consumer::{self, Consumer};
 use crate::context::Context;
-use crate::event::{Opened, Request, StoreMark, StoredMessage};
+use crate::event::{Damaged, LostMessages, Opened, Request, StoreMark, StoredMessage};
 use crate::ids::{GroupId, GroupName, LoadId, PeerId, RequestId, Sequence, StoreId, Term};
 use crate::limits::Limits;
 use crate::raft::{Change, Raft, Status};
@@ -157,6 +157,7 @@ impl Group {
             context.out.subscribe(self.id, subject.clone());
         }
         let mark = disk.store;
+        let spoilt = disk.damage.iter().any(|damaged| matches!(damaged, Damaged::Store(_)));
         match &mut self.machine {
             Machine::Plain(_) | Machine::Consumer(_) => self.raft.open(context, disk, None),
             Machine::Stream(stream) => {
@@ -165,7 +166,7 @@ impl Group {
                 // A store that has to be emptied has applied nothing.
                 let applied = mark.filter(|mark| mark.entries != StoreMark::ONLY_ADDED);
                 self.raft.open(context, disk, applied);
-                stream.open(context, mark);
+                stream.open(context, mark, spoilt);
             }
             Machine::Meta(meta) => {
                 meta.open(context.now + context.timers.lost_quorum);
@@ -262,6 +263,18 @@ impl Group {
                 stream.handle_read_failed(context, load, &format!("{failure}"));
             }
             _ => self.raft.handle_load_failed(context, load, failure),
+        }
+    }
+
+    /// The store says that it lost messages, which it was asked for.
+    pub(super) fn handle_messages_lost(
+        &mut self,
+        context: &mut Context<'_>,
+        load: LoadId,
+        lost: LostMessages,
+    ) {
+        if let Machine::Stream(stream) = &mut self.machine {
+            stream.handle_messages_lost(context, load, lost);
         }
     }
 
@@ -482,6 +495,9 @@ impl Group {
                         let why = format!("gave up leadership: {why}");
                         context.out.report(self.id, Report::Catchup(why));
                     }
+                }
+                Notice::StoreDamaged(damage) => {
+                    self.raft.note_damage(context, Damaged::Store(damage));
                 }
                 Notice::Stopped(why) => self.raft.stop(context, why),
             }

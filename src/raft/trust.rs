@@ -139,6 +139,7 @@ impl Raft {
         };
         self.found.extend_from_slice(&found);
         self.found.truncate(Impairment::DAMAGES);
+        found.retain(|damage| !known.contains(damage));
         known.append(&mut found);
         known.truncate(Impairment::DAMAGES);
         let impairment = Impairment { lost, found: known };
@@ -149,7 +150,7 @@ impl Raft {
     }
 
     /// Something is damaged on which no promise rests.
-    pub(super) fn note_damage(&mut self, context: &mut Context<'_>, damaged: Damaged) {
+    pub fn note_damage(&mut self, context: &mut Context<'_>, damaged: Damaged) {
         if self.found.len() < Impairment::DAMAGES {
             self.found.push(damaged.damage().clone());
         }

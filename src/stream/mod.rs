@@ -31,6 +31,7 @@ mod header;
 mod header_edit;
 mod leadership;
 mod lifetimes;
+mod mend;
 mod publish;
 mod read;
 mod restore;
@@ -49,7 +50,7 @@ use bytes::{Bytes, BytesMut};
 use crate::canary::Canary;
 use crate::config::ConfigError;
 use crate::context::Context;
-use crate::event::StoredMessage;
+use crate::event::{Damage, LostMessages, StoredMessage};
 use crate::ids::{GroupId, GroupName, Index, LoadId, PeerId, Sequence, StoreId, Term};
 use crate::node::Wake;
 use crate::subject::{Subject, Token};
@@ -146,6 +147,8 @@ pub enum Notice {
     /// What [`Canary::GivesLogUp`] does: the log is deleted.
     #[cfg(feature = "canaries")]
     LogGivenUp,
+    /// The store lost messages, and what was found; they are mended while it is being read.
+    StoreDamaged(Damage),
     /// This node must not lead now, and why.
     StepDown(String),
     /// The stream cannot go on, and why: the group has to stand aside.
@@ -421,6 +424,23 @@ impl Stream {
         self.client_read(context, load, messages, next);
     }
 
+    /// The store says that it lost messages which this stream asked for. While the store is being
+    /// read they are mended; later, who wanted them is refused.
+    pub fn handle_messages_lost(
+        &mut self,
+        context: &mut Context<'_>,
+        load: LoadId,
+        lost: LostMessages,
+    ) {
+        if matches!(&self.phase, Phase::Restoring(restore) if restore.reads(load)) {
+            return self.begin_mending(context, lost);
+        }
+        let why =
+            format!("messages {} to {} are lost here: {}", lost.first, lost.last, lost.damage);
+        self.notices.push_back(Notice::StoreDamaged(lost.damage));
+        self.handle_read_failed(context, load, &why);
+    }
+
     /// A read of this stream's failed.
     pub fn handle_read_failed(&mut self, context: &mut Context<'_>, load: LoadId, why: &str) {
         if matches!(&self.phase, Phase::Restoring(restore) if restore.reads(load)) {
@@ -483,6 +503,7 @@ impl Stream {
     pub fn deadline(&self) -> Option<(Time, Wake)> {
         let follower = match &self.phase {
             Phase::CatchingUp(follower) => follower.deadline(&self.contents),
+            Phase::Restoring(restore) => restore.mending.as_ref().map(mend::Mending::deadline),
             _ => None,
         };
         let catchup = self.server.deadline().into_iter().chain(follower).min();
@@ -497,6 +518,7 @@ impl Stream {
     pub fn handle_deadline(&mut self, context: &mut Context<'_>) {
         self.server.handle_deadline(context);
         self.catchup_deadline(context);
+        self.mending_deadline(context);
         self.remove_ended(context);
         self.give_up_batches(context);
         self.send_scheduled(context);

@@ -1,9 +1,11 @@
 //! Rebuilds a stream's index from its store, in bounded reads, before anything else happens.
 //!
 //! The store's mark was written in one piece with what it describes, so every message between its
-//! first and last that the store does not have was deleted.
+//! first and last that the store does not have was deleted. What it has and cannot give is fetched
+//! from another member (see `mend`).
 
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::command::StoreChange;
@@ -12,7 +14,9 @@ use crate::event::{StoreMark, StoredMessage};
 use crate::ids::{LoadId, Sequence};
 use crate::wire::StreamMessageView;
 
+use super::exact::Until;
 use super::header::Fields;
+use super::mend::Mending;
 use super::{Notice, Phase, Stream};
 
 /// A store that is being read.
@@ -22,21 +26,49 @@ pub(super) struct Restore {
     /// The first sequence that was asked for.
     first: Sequence,
     load: LoadId,
+    /// Messages that are being fetched from another member.
+    pub(super) mending: Option<Mending>,
+    /// The state of a member that is ahead, of which messages were taken in.
+    until: Option<Until>,
 }
 
 impl Restore {
     /// Whether this is its read.
     pub(super) fn reads(&self, load: LoadId) -> bool {
-        self.load == load
+        self.load == load && self.mending.is_none()
+    }
+
+    /// What the store's mark says.
+    pub(super) const fn mark(&self) -> StoreMark {
+        self.mark
+    }
+
+    /// The first sequence that was asked for.
+    pub(super) const fn first(&self) -> Sequence {
+        self.first
+    }
+
+    /// Messages came from a member that is ahead, if it is; the mark that tells so.
+    pub(super) fn took_from(&mut self, ahead: Option<Until>) -> StoreMark {
+        let known = self.until.as_ref().map(|until| until.index);
+        if ahead.as_ref().map(|until| until.index) > known {
+            self.until = ahead;
+        }
+        let entries = match self.until {
+            Some(_) => StoreMark::ONLY_ADDED,
+            None => self.mark.entries,
+        };
+        StoreMark { entries, ..self.mark }
     }
 }
 
 impl Stream {
-    /// The store was opened: how far it had got, if it was ever written. Ends in [`Notice::Ready`].
-    pub fn open(&mut self, context: &mut Context<'_>, mark: Option<StoreMark>) {
+    /// The store was opened: how far it had got, if it was ever written, and whether it is
+    /// `spoilt`; then what is there without a mark is removed. Ends in [`Notice::Ready`].
+    pub fn open(&mut self, context: &mut Context<'_>, mark: Option<StoreMark>, spoilt: bool) {
         context.out.subscribe(self.group, self.sync.clone());
         let only_added = |mark: &StoreMark| mark.entries == StoreMark::ONLY_ADDED;
-        if mark.as_ref().is_some_and(only_added) {
+        if mark.as_ref().map_or(spoilt, only_added) {
             // What was to be removed is not known any more: the group's snapshot says it anew.
             self.contents.put(context.out, StoreChange::Clear, 0);
         }
@@ -52,14 +84,32 @@ impl Stream {
             return self.ready(context);
         }
         self.contents.skip_to(mark.first.previous());
-        self.read_on(context, mark, mark.first);
+        self.read_on(context, (mark, None), mark.first);
     }
 
-    fn read_on(&mut self, context: &mut Context<'_>, mark: StoreMark, first: Sequence) {
+    fn read_on(
+        &mut self,
+        context: &mut Context<'_>,
+        (mark, until): (StoreMark, Option<Until>),
+        first: Sequence,
+    ) {
         let limits = context.limits;
         let range = (first, mark.last);
         let load = context.out.read(self.group, range, limits.read_messages, limits.load);
-        self.phase = Phase::Restoring(Restore { mark, first, load });
+        self.phase = Phase::Restoring(Restore { mark, first, load, mending: None, until });
+    }
+
+    /// Everything in front of `next` is taken in.
+    pub(super) fn restore_on(&mut self, context: &mut Context<'_>, next: Option<Sequence>) {
+        let Phase::Restoring(restore) = &mut self.phase else { return };
+        let (mark, first, until) = (restore.mark, restore.first, restore.until.take());
+        match next.filter(|next| *next <= mark.last) {
+            Some(next) if next <= first => {
+                self.stop(context, format!("the store does not read on from message {next}"));
+            }
+            Some(next) => self.read_on(context, (mark, until), next),
+            None => self.all_restored(context, mark, until),
+        }
     }
 
     /// Messages for the restore, if `load` is its read.
@@ -70,11 +120,26 @@ impl Stream {
         messages: &[StoredMessage],
         next: Option<Sequence>,
     ) {
-        let Phase::Restoring(restore) = &self.phase else { return };
-        if restore.load != load {
+        if !matches!(&self.phase, Phase::Restoring(restore) if restore.reads(load)) {
             return;
         }
-        let (mark, first) = (restore.mark, restore.first);
+        match self.take_in(context, messages) {
+            Ok(()) => self.restore_on(context, next),
+            Err(why) => self.stop(context, why),
+        }
+    }
+
+    /// Takes messages of the store into the index.
+    ///
+    /// # Errors
+    /// Why one of them cannot be what was stored.
+    pub(super) fn take_in(
+        &mut self,
+        context: &Context<'_>,
+        messages: &[StoredMessage],
+    ) -> Result<(), String> {
+        let Phase::Restoring(restore) = &self.phase else { return Ok(()) };
+        let mark = restore.mark;
         let mut unpacked = Vec::new();
         for stored in messages {
             let sequence = stored.sequence;
@@ -86,29 +151,23 @@ impl Stream {
             match added {
                 Ok(true) => {}
                 Ok(false) => {
-                    let why = format!("the store has message {sequence} where it cannot be");
-                    return self.stop(context, why);
+                    return Err(format!("the store has message {sequence} where it cannot be"));
                 }
-                Err(error) => {
-                    return self.stop(context, format!("the store's message {sequence}: {error}"));
-                }
+                Err(error) => return Err(format!("the store's message {sequence}: {error}")),
             }
         }
         // Ids come in the order of their messages, so the old ones go first.
         self.contents.dedupe.expire(context.now.as_timestamp());
-        match next.filter(|next| *next <= mark.last) {
-            Some(next) if next <= first => {
-                self.stop(context, format!("the store does not read on from message {next}"));
-            }
-            Some(next) => self.read_on(context, mark, next),
-            None => self.all_restored(context, mark),
-        }
+        Ok(())
     }
 
-    fn all_restored(&mut self, context: &mut Context<'_>, mark: StoreMark) {
+    fn all_restored(&mut self, context: &mut Context<'_>, mark: StoreMark, until: Option<Until>) {
         self.contents.skip_to(mark.last);
         let first = self.contents.index.first();
-        if first != mark.first {
+        self.contents.until = until;
+        // A member that is ahead may have removed the first of them.
+        let later = self.contents.only_adds() && first > mark.first;
+        if first != mark.first && !later {
             let why = format!("the store begins at message {first}, its mark says {}", mark.first);
             return self.stop(context, why);
         }

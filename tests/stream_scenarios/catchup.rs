@@ -439,7 +439,7 @@ fn a_snapshot_that_came_before_the_store_was_read_waits() {
     };
     install(&mut two, index, &state);
     assert!(!two.stream.is_catching_up());
-    two.with_stream(|stream, cx| stream.open(cx, mark));
+    two.with_stream(|stream, cx| stream.open(cx, mark, false));
     assert!(two.stream.is_catching_up());
     carry(&mut one, &mut two);
     assert_eq!(two.notices, [Notice::Ready, Notice::CaughtUp]);

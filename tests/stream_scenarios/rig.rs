@@ -166,7 +166,7 @@ impl Replica {
             changes_left: usize::MAX,
         };
         let mark = replica.store.mark;
-        replica.with_stream(|stream, cx| stream.open(cx, mark));
+        replica.with_stream(|stream, cx| stream.open(cx, mark, false));
         assert_eq!(replica.notices, [Notice::Ready], "{:?}", replica.stream.stopped());
         replica.notices.clear();
         replica

@@ -3,7 +3,7 @@
 //! The log's is synced at every commit, the store's only when that is asked for; apart, the sync
 //! of one does not carry the bytes of the other. `docs/decisions.md` has the figures.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -128,6 +128,32 @@ impl Engine {
             Ok((key, value)) => Ok((Bytes::from(key), Bytes::from(value))),
             Err(error) => Err(self.failure(&error)),
         })
+    }
+
+    /// The same, with nothing for a value in a file of its own that is not what was written.
+    pub(super) fn range_with_gaps<'a>(
+        &'a self,
+        keyspace: &Keyspace,
+        range: std::ops::RangeInclusive<&'a [u8]>,
+    ) -> impl Iterator<Item = Result<(Bytes, Option<Bytes>), Failure>> + use<'a> {
+        keyspace.range(range).map(|found| {
+            let seen = RefCell::new(None);
+            let found = found.into_inner_if(|key| seen.replace(Some(key.clone())).is_none());
+            match found {
+                Ok((key, value)) => Ok((Bytes::from(key), value.map(Bytes::from))),
+                Err(error) => match (seen.take(), self.failure(&error)) {
+                    (Some(key), Failure::Damaged(_)) => Ok((Bytes::from(key), None)),
+                    (_, failure) => Err(failure),
+                },
+            }
+        })
+    }
+
+    /// Reads every table of a keyspace, but not the values in files of their own.
+    pub(super) fn check_tables(&self, keyspace: &Keyspace) -> Result<(), Failure> {
+        keyspace
+            .iter()
+            .try_for_each(|found| found.key().map(drop).map_err(|error| self.failure(&error)))
     }
 
     fn failure(&self, error: &fjall::Error) -> Failure {

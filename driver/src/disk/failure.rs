@@ -29,7 +29,13 @@ pub(super) fn from_io(file: &Path, error: &io::Error) -> Failure {
 pub(super) fn from_engine(folder: &Path, error: &fjall::Error) -> Failure {
     use fjall::{Error, LsmError};
     match error {
-        Error::Io(error) | Error::Storage(LsmError::Io(error)) => from_io(folder, error),
+        Error::Io(error) | Error::Storage(LsmError::Io(error)) => match error.kind() {
+            // Its own files are there and as long as it made them, unless they are damaged.
+            io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData => {
+                Failure::Damaged(damage(folder, None, error.to_string()))
+            }
+            _ => from_io(folder, error),
+        },
         // It stopped because of something that happened in its own threads.
         Error::Poisoned if space_left(folder) < FULL => {
             Failure::Full(damage(folder, None, "the engine stopped: no space left"))

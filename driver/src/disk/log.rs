@@ -4,6 +4,7 @@
 //! their own, written with every change; they decide what belongs to the log, so that records
 //! beyond them may go later, in pieces.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use jetwake::event::{Damage, Failure};
 use jetwake::ids::{ByteCount, GroupName, Index};
 
 use super::engine::{Engine, guarded, seal, unseal};
-use super::failure::{damage, into_damage};
+use super::failure::damage;
 
 /// Keys removed in one batch.
 const REMOVE_AT_ONCE: u64 = 4096;
@@ -38,14 +39,48 @@ struct Log {
     before: Index,
     last: Index,
     changed: bool,
+    /// Whether the database has not seen it before.
+    new: bool,
 }
 
+/// The groups that a database knows, with their numbers on this disk.
+pub(super) type Numbers = BTreeMap<Vec<u8>, u32>;
+
+/// The first and last record of a log, if it has any, and what is wrong with it.
+pub(super) type LogFound = (Option<(Index, Index)>, Vec<Damage>);
+
 impl Logs {
-    /// Opens the database and gives numbers to groups that it has not seen.
-    pub(super) fn open(folder: PathBuf, groups: &[GroupName]) -> Result<Self, Failure> {
+    /// Opens the database, and gives numbers to groups that it has not seen: those `elsewhere`, or
+    /// free ones. They are written by [`register`](Self::register).
+    pub(super) fn open(
+        folder: PathBuf,
+        groups: &[GroupName],
+        elsewhere: &Numbers,
+    ) -> Result<Self, Failure> {
         let engine = Engine::open(&folder)?;
-        let logs = numbers(&engine, groups)?;
+        let own = guarded(&folder, || read_numbers(&engine))?;
+        let known = elsewhere.clone().into_iter().chain(own.clone()).collect();
+        let log = |(name, number): (&GroupName, u32)| Log {
+            number,
+            name: name.clone(),
+            before: Index::ZERO,
+            last: Index::ZERO,
+            changed: false,
+            new: !own.contains_key(name.as_str().as_bytes()),
+        };
+        let logs = groups.iter().zip(assign(groups, &known)).map(log).collect();
         Ok(Self { engine, logs, pending: None, pending_bytes: 0 })
+    }
+
+    /// Whether the database had not seen the group before.
+    pub(super) fn is_new(&self, group: usize) -> bool {
+        self.logs[group].new
+    }
+
+    /// Writes the numbers of groups that the database had not seen.
+    pub(super) fn register(&mut self) -> Result<(), Failure> {
+        let new = self.logs.iter().filter(|log| log.new);
+        write_numbers(&self.engine, new.map(|log| (&log.name, log.number)))
     }
 
     /// The number that a group has on this disk.
@@ -59,22 +94,27 @@ impl Logs {
     }
 
     /// Reads a group's whole log: its first and last record, and what is wrong with it.
-    pub(super) fn check(&mut self, group: usize) -> (Option<(Index, Index)>, Vec<Damage>) {
+    ///
+    /// # Errors
+    /// If the database itself cannot be relied on.
+    pub(super) fn check(&mut self, group: usize) -> Result<LogFound, Failure> {
         let mut found = Vec::new();
         let folder = self.engine.folder().to_owned();
-        let checked = guarded(&folder, || self.check_records(group, &mut found));
-        found.extend(checked.err().map(into_damage));
+        guarded(&folder, || self.check_records(group, &mut found))?;
         let log = &self.logs[group];
-        ((log.before < log.last).then(|| (log.before.next(), log.last)), found)
+        Ok(((log.before < log.last).then(|| (log.before.next(), log.last)), found))
     }
 
     fn check_records(&mut self, group: usize, found: &mut Vec<Damage>) -> Result<(), Failure> {
-        self.read_bounds(group)?;
+        if let Some(damage) = self.read_bounds(group)? {
+            found.push(damage);
+            return Ok(());
+        }
         let log = &self.logs[group];
         let (number, first, last) = (log.number, log.before.next(), log.last);
         let (mut next, mut stray) = (first, Vec::new());
         let (from, to) = (record_key(number, Index::ZERO), record_key(number, Index::MAX));
-        for entry in self.engine.range(&self.engine.large, &from[..]..=&to[..]) {
+        for entry in self.engine.range_with_gaps(&self.engine.large, &from[..]..=&to[..]) {
             let (key, value) = entry?;
             let Some(index) = index_of(&key) else { continue };
             if index < first || index > last {
@@ -84,7 +124,7 @@ impl Logs {
             if index != next {
                 found.push(self.missing(group, next, index.previous()));
             }
-            if unseal(&key, &value).is_none() {
+            if value.and_then(|value| unseal(&key, &value)).is_none() {
                 found.push(self.broken(group, index));
             }
             next = index.next();
@@ -99,9 +139,10 @@ impl Logs {
         if found.is_empty() { self.remove_each(number, stray) } else { Ok(()) }
     }
 
-    fn read_bounds(&mut self, group: usize) -> Result<(), Failure> {
+    /// Takes on a log's bounds, or says what is wrong with them.
+    fn read_bounds(&mut self, group: usize) -> Result<Option<Damage>, Failure> {
         let key = bounds_key(self.logs[group].number);
-        let Some(value) = self.engine.get(&self.engine.small, &key)? else { return Ok(()) };
+        let Some(value) = self.engine.get(&self.engine.small, &key)? else { return Ok(None) };
         let bounds = unseal(&key, &value).and_then(|body| {
             let (before, last) = body.split_first_chunk::<8>()?;
             Some((u64::from_be_bytes(*before), u64::from_be_bytes(*last.first_chunk()?)))
@@ -109,11 +150,11 @@ impl Logs {
         let Some((before, last)) = bounds.filter(|(before, last)| before <= last) else {
             let what =
                 format!("the bounds of the log of {}: wrong checksum", self.logs[group].name);
-            return Err(Failure::Damaged(damage(self.engine.folder(), None, what)));
+            return Ok(Some(damage(self.engine.folder(), None, what)));
         };
         self.logs[group].before = Index::new(before);
         self.logs[group].last = Index::new(last);
-        Ok(())
+        Ok(None)
     }
 
     /// Adds a record behind the last.
@@ -208,12 +249,12 @@ impl Logs {
         }
         let (from, to) = (record_key(log.number, first), record_key(log.number, last));
         let (mut records, mut room, mut next) = (Vec::new(), bytes.get(), first);
-        for entry in self.engine.range(&self.engine.large, &from[..]..=&to[..]) {
+        for entry in self.engine.range_with_gaps(&self.engine.large, &from[..]..=&to[..]) {
             let (key, value) = entry?;
             if key[..] != record_key(log.number, next) {
                 break;
             }
-            let Some(record) = unseal(&key, &value) else {
+            let Some(record) = value.and_then(|value| unseal(&key, &value)) else {
                 // Those before it are good: the load that begins with it says that it is not.
                 let broken = Failure::Damaged(self.broken(group, next));
                 return if records.is_empty() { Err(broken) } else { Ok(records) };
@@ -305,8 +346,8 @@ impl Logs {
 }
 
 /// The groups' numbers on this disk, which stay when the configuration changes.
-fn numbers(engine: &Engine, groups: &[GroupName]) -> Result<Vec<Log>, Failure> {
-    let mut known = Vec::new();
+pub(super) fn read_numbers(engine: &Engine) -> Result<Numbers, Failure> {
+    let mut known = Numbers::new();
     for entry in engine.range(&engine.small, &[GROUP][..]..=&[GROUP + 1][..]) {
         let (key, value) = entry?;
         let number =
@@ -315,32 +356,39 @@ fn numbers(engine: &Engine, groups: &[GroupName]) -> Result<Vec<Log>, Failure> {
             let what = format!("the number of group {}: wrong checksum", key[1..].escape_ascii());
             return Err(Failure::Damaged(damage(engine.folder(), None, what)));
         };
-        known.push((key.slice(1..), number));
+        known.insert(key[1..].to_vec(), number);
     }
-    let mut free = known.iter().map(|(_, number)| number + 1).max().unwrap_or(0);
-    let mut logs = Vec::new();
-    let mut batch = engine.batch();
-    for name in groups {
-        let found = known.iter().find(|(known, _)| known[..] == *name.as_str().as_bytes());
-        let number = found.map_or(free, |(_, number)| *number);
-        if found.is_none() {
-            let key = [&[GROUP], name.as_str().as_bytes()].concat();
-            batch.insert(&engine.small, &key[..], seal(&key, &[], &number.to_be_bytes()));
+    Ok(known)
+}
+
+/// The groups' numbers: those that are known, and free ones.
+pub(super) fn assign(groups: &[GroupName], known: &Numbers) -> Vec<u32> {
+    let mut free = known.values().map(|number| number + 1).max().unwrap_or(0);
+    let number = |name: &GroupName| match known.get(name.as_str().as_bytes()) {
+        Some(number) => *number,
+        None => {
             free += 1;
+            free - 1
         }
-        logs.push(Log {
-            number,
-            name: name.clone(),
-            before: Index::ZERO,
-            last: Index::ZERO,
-            changed: false,
-        });
+    };
+    groups.iter().map(number).collect()
+}
+
+/// Writes numbers of groups, synced.
+pub(super) fn write_numbers<'a>(
+    engine: &Engine,
+    groups: impl Iterator<Item = (&'a GroupName, u32)>,
+) -> Result<(), Failure> {
+    let mut batch = engine.batch();
+    for (name, number) in groups {
+        let key = [&[GROUP], name.as_str().as_bytes()].concat();
+        batch.insert(&engine.small, &key[..], seal(&key, &[], &number.to_be_bytes()));
     }
-    if !batch.is_empty() {
-        engine.commit(batch)?;
-        engine.sync()?;
+    if batch.is_empty() {
+        return Ok(());
     }
-    Ok(logs)
+    engine.commit(batch)?;
+    engine.sync()
 }
 
 fn bounds(key: &[u8], before: Index, last: Index) -> Bytes {

@@ -16,6 +16,7 @@
 //! | `votes/` | a file of two slots a group |
 //! | `snapshots/` | a folder a group, with one file |
 //! | `standing/` | a file a group: whether all that its member promised is here |
+//! | `log.damaged-1/`, `store.damaged-1/`, … | databases that were moved aside; nothing reads them |
 
 mod block;
 mod engine;
@@ -27,6 +28,7 @@ mod log_thread;
 mod removed;
 mod snapshot;
 mod standing;
+mod start;
 mod store;
 mod store_thread;
 mod vote;
@@ -39,18 +41,16 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use jetwake::command::Command;
-use jetwake::event::{Damaged, Event, Failure, Opened};
+use jetwake::event::{Event, Failure, Opened};
 use jetwake::ids::GroupName;
 
-use self::failure::{damage, into_damage};
-use self::folder::{Folder, file_name};
+use self::failure::damage;
+use self::folder::Folder;
 use self::log::Logs;
 use self::log_thread::{Beside, LogThread};
-use self::snapshot::Snapshots;
-use self::standing::StandingFile;
+use self::start::Found;
 use self::store::Stores;
 use self::store_thread::StoreThread;
-use self::vote::VoteFile;
 
 /// Where the disk's threads put what happened.
 type Report = Arc<dyn Fn(Event) + Send + Sync>;
@@ -160,7 +160,8 @@ impl Disk {
     /// Opens a node's data folder, makes it if it is not there, and says what it holds of each
     /// group; the place in `groups` is the [`GroupId`](jetwake::ids::GroupId).
     ///
-    /// It reads and checks every record of every log, and every table of every store. `report`
+    /// It reads and checks every record of every log, and every table of every store. A database
+    /// that cannot be used is moved aside, and an empty one takes its place. `report`
     /// gets what happens later, on the disk's threads; it must not block. What it hands on needs
     /// no bound of its own: there is at most one event for each command.
     ///
@@ -173,43 +174,7 @@ impl Disk {
         report: impl Fn(Event) + Send + Sync + 'static,
     ) -> Result<(Self, Vec<Opened>), DiskError> {
         let folder = Folder::open(folder)?;
-        let (votes, snapshots) = (folder.inside("votes")?, folder.inside("snapshots")?);
-        let standings = folder.inside("standing")?;
-        let mut logs = Logs::open(folder.inside("log")?, groups);
-        let number = |group| logs.as_ref().map_or(group as u32, |logs| logs.number(group));
-        let numbered: Vec<_> =
-            groups.iter().enumerate().map(|(at, name)| (number(at), name.clone())).collect();
-        let mut stores = match &logs {
-            Ok(_) => Stores::open(folder.inside("store")?, &numbered),
-            // Without the groups' numbers nobody knows whose messages are whose.
-            Err(failure) => Err(failure.clone()),
-        };
-        let (mut besides, mut opened) = (Vec::new(), Vec::new());
-        for (at, (number, name)) in numbered.iter().enumerate() {
-            let file = file_name(name, *number);
-            let (vote, term_and_vote, damaged) = VoteFile::open(votes.join(&file), name.as_str());
-            let (standing, says) = StandingFile::open(standings.join(&file), name.as_str());
-            let mut found = Opened { vote: term_and_vote, standing: says, ..Opened::default() };
-            found.damage.extend(damaged.map(Damaged::Vote));
-            let (snapshots, bytes, damaged) = Snapshots::open(snapshots.join(&file));
-            found.snapshot = bytes;
-            found.damage.extend(damaged.map(Damaged::Snapshot));
-            open_log(&mut logs, at, &snapshots, &mut found);
-            match &mut stores {
-                Ok(stores) => {
-                    let (mark, damaged) = stores.check(at);
-                    found.store = mark;
-                    found.damage.extend(damaged.into_iter().map(Damaged::Store));
-                }
-                Err(failure) if logs.is_ok() => {
-                    found.damage.push(Damaged::Store(into_damage(failure.clone())));
-                }
-                // The log said the same.
-                Err(_) => {}
-            }
-            besides.push(Beside { vote, snapshots, standing, failed: None });
-            opened.push(found);
-        }
+        let Found { logs, stores, besides, opened } = start::look(&folder, groups)?;
         let disk = Self::start(folder, Arc::new(report), logs, stores, besides)?;
         Ok((disk, opened))
     }
@@ -269,33 +234,4 @@ impl Disk {
     pub fn close(self) {
         drop(self);
     }
-}
-
-/// What the log holds, and whether the snapshot reaches up to its beginning.
-fn open_log(
-    logs: &mut Result<Logs, Failure>,
-    group: usize,
-    snapshots: &Snapshots,
-    found: &mut Opened,
-) {
-    let logs = match logs {
-        Ok(logs) => logs,
-        Err(failure) => {
-            return found.damage.push(Damaged::Log(into_damage(failure.clone())));
-        }
-    };
-    let (bounds, damaged) = logs.check(group);
-    found.log = bounds;
-    found.damage.extend(damaged.into_iter().map(Damaged::Log));
-    let before = logs.before(group);
-    let what = match snapshots.index() {
-        Some(index) if index < before => {
-            format!("the snapshot covers up to {index}, but the log begins behind {before}")
-        }
-        None if before.get() > 0 => {
-            format!("no snapshot, but the log begins behind {before}")
-        }
-        _ => return,
-    };
-    found.damage.push(Damaged::Snapshot(damage(snapshots.folder(), None, what)));
 }

@@ -10,13 +10,14 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use fjall::OwnedWriteBatch;
-use jetwake::command::{Place, StoreChange};
-use jetwake::event::{Damage, Failure, StoreMark, StoredMessage};
+use jetwake::command::{Mend, Place, StoreChange};
+use jetwake::event::{Damage, Failure, LostMessages, StoreMark, StoredMessage};
 use jetwake::ids::{ByteCount, GroupName, Index, Sequence, Term};
 
 use super::block::{BadPlace, Block, Table, cut};
 use super::engine::{Engine, guarded, seal, unseal};
 use super::failure::{damage, into_damage};
+use super::log::{Numbers, read_numbers, write_numbers};
 use super::removed::Removed;
 
 /// Blocks written anew in one change; what is left waits for the next removal.
@@ -32,6 +33,7 @@ const TABLE: u8 = b't';
 pub(super) struct Stores {
     engine: Engine,
     stores: Vec<Store>,
+    numbers: Numbers,
     /// The block read last: small reads in a row take it apart.
     recent: Option<(usize, Sequence, Arc<Block>)>,
 }
@@ -51,12 +53,32 @@ struct Summary {
     last: Sequence,
     count: u32,
     removed: Removed,
+    /// Whether nobody knows which messages it has: they are lost.
+    unreadable: bool,
+}
+
+/// How far a store has got, and what is wrong with it.
+pub(super) type StoreFound = (Option<StoreMark>, Vec<Damage>);
+
+/// Why messages cannot be read.
+pub(super) enum ReadFailure {
+    /// These are lost.
+    Lost(LostMessages),
+    /// Anything else.
+    Other(Failure),
+}
+
+impl From<Failure> for ReadFailure {
+    fn from(failure: Failure) -> Self {
+        Self::Other(failure)
+    }
 }
 
 impl Summary {
     fn of(block: &Block) -> Self {
         let last = block.places.last().map_or(Sequence::ZERO, |place| place.sequence);
-        Self { last, count: block.places.len() as u32, removed: Removed::default() }
+        let count = block.places.len() as u32;
+        Self { last, count, removed: Removed::default(), unreadable: false }
     }
 
     fn live(&self) -> u32 {
@@ -65,49 +87,88 @@ impl Summary {
 }
 
 impl Stores {
-    /// Opens the database; each group comes with its number on this disk.
-    pub(super) fn open(folder: PathBuf, groups: &[(u32, GroupName)]) -> Result<Self, Failure> {
+    /// Opens the database.
+    pub(super) fn open(folder: PathBuf) -> Result<Self, Failure> {
         let engine = Engine::open(&folder)?;
+        let numbers = guarded(&folder, || {
+            // A table that cannot be read stops the engine once it merges it.
+            engine.check_tables(&engine.large)?;
+            read_numbers(&engine)
+        })?;
+        Ok(Self { engine, stores: Vec::new(), numbers, recent: None })
+    }
+
+    /// The groups that it has seen. The log has the same, and could be lost.
+    pub(super) const fn numbers(&self) -> &Numbers {
+        &self.numbers
+    }
+
+    /// Takes on the groups, each with its number on this disk.
+    pub(super) fn begin(&mut self, groups: &[(u32, GroupName)]) -> Result<(), Failure> {
         let store = |(number, name): &(u32, GroupName)| Store {
             number: *number,
             name: name.clone(),
             blocks: BTreeMap::new(),
             last: Sequence::ZERO,
         };
-        Ok(Self { engine, stores: groups.iter().map(store).collect(), recent: None })
+        self.stores = groups.iter().map(store).collect();
+        let new =
+            groups.iter().filter(|(_, name)| !self.numbers.contains_key(name.as_str().as_bytes()));
+        write_numbers(&self.engine, new.map(|(number, name)| (name, *number)))
     }
 
     /// Reads the mark and the tables of a group, and says what is wrong with them.
-    pub(super) fn check(&mut self, group: usize) -> (Option<StoreMark>, Vec<Damage>) {
+    ///
+    /// # Errors
+    /// If the database itself cannot be relied on.
+    pub(super) fn check(&mut self, group: usize) -> Result<StoreFound, Failure> {
         let mut found = Vec::new();
         let folder = self.engine.folder().to_owned();
-        let mark = guarded(&folder, || self.read_mark(group)).unwrap_or_else(|failure| {
-            found.push(into_damage(failure));
-            None
-        });
-        let tables = guarded(&folder, || self.read_tables(group, &mut found));
-        found.extend(tables.err().map(into_damage));
-        (mark, found)
+        let mark = guarded(&folder, || {
+            let mark = self.read_mark(group, &mut found)?;
+            self.read_tables(group, mark.as_ref(), &mut found)?;
+            Ok(mark)
+        })?;
+        Ok((mark, found))
     }
 
-    fn read_mark(&self, group: usize) -> Result<Option<StoreMark>, Failure> {
+    fn read_mark(
+        &self,
+        group: usize,
+        found: &mut Vec<Damage>,
+    ) -> Result<Option<StoreMark>, Failure> {
         let key = mark_key(self.stores[group].number);
         let Some(value) = self.engine.get(&self.engine.small, &key)? else { return Ok(None) };
         let mark = unseal(&key, &value).and_then(|body| decode_mark(&body));
-        mark.map(Some).ok_or_else(|| self.broken(group, "its mark: wrong checksum"))
+        if mark.is_none() {
+            found.push(into_damage(self.broken(group, "its mark: wrong checksum")));
+        }
+        Ok(mark)
     }
 
-    fn read_tables(&mut self, group: usize, found: &mut Vec<Damage>) -> Result<(), Failure> {
+    fn read_tables(
+        &mut self,
+        group: usize,
+        mark: Option<&StoreMark>,
+        found: &mut Vec<Damage>,
+    ) -> Result<(), Failure> {
         let mut blocks = BTreeMap::new();
         for entry in self.all(group, TABLE) {
             let (first, key, value) = entry?;
             if let Some(table) = Table::decode(&key, first, &value) {
                 let last = table.places.last().map_or(first, |place| place.sequence);
                 let count = table.places.len() as u32;
-                blocks.insert(first, Summary { last, count, removed: Removed::default() });
-            } else if found.len() < DAMAGES {
-                let what = format!("the table of messages from {first}: wrong checksum");
-                found.push(into_damage(self.broken(group, &what)));
+                let removed = Removed::default();
+                blocks.insert(first, Summary { last, count, removed, unreadable: false });
+            } else {
+                // It reaches up to the next at most; reads say that it is lost.
+                let last = Sequence::ZERO;
+                let removed = Removed::default();
+                blocks.insert(first, Summary { last, count: 0, removed, unreadable: true });
+                if found.len() < DAMAGES {
+                    let what = format!("the table of messages from {first}: wrong checksum");
+                    found.push(into_damage(self.broken(group, &what)));
+                }
             }
         }
         for entry in self.all(group, REMOVED) {
@@ -116,12 +177,22 @@ impl Stores {
             let removed = unseal(&key, &value).and_then(|body| Removed::decode(&body, block.count));
             if let Some(removed) = removed {
                 block.removed = removed;
-            } else if found.len() < DAMAGES {
-                let what = format!("the removals among messages from {first}: wrong checksum");
-                found.push(into_damage(self.broken(group, &what)));
+            } else {
+                block.unreadable = true;
+                if found.len() < DAMAGES {
+                    let what = format!("the removals among messages from {first}: wrong checksum");
+                    found.push(into_damage(self.broken(group, &what)));
+                }
             }
         }
         let store = &mut self.stores[group];
+        let mut behind = mark.map(|mark| mark.last.next());
+        for (first, block) in blocks.iter_mut().rev() {
+            if block.last == Sequence::ZERO {
+                block.last = behind.map_or(*first, Sequence::previous).max(*first);
+            }
+            behind = Some(*first);
+        }
         store.last = blocks.values().map(|block| block.last).max().unwrap_or_default();
         store.blocks = blocks;
         Ok(())
@@ -161,6 +232,7 @@ impl Stores {
                 self.add_all(group, &exchange.block, &exchange.places, &mut batch)?;
             }
             StoreChange::Remove(ranges) => self.remove(group, &ranges, &mut batch)?,
+            StoreChange::Mend(mend) => self.mend(group, &mend, &mut batch)?,
             StoreChange::Clear => {
                 for first in std::mem::take(&mut self.stores[group].blocks).into_keys() {
                     self.drop_block(group, first, &mut batch);
@@ -190,6 +262,42 @@ impl Stores {
             .map_err(|BadPlace(what)| self.refused(group, &what))?;
         for block in blocks {
             self.add(group, &block, batch);
+        }
+        Ok(())
+    }
+
+    /// Puts messages in the place of lost ones.
+    fn mend(
+        &mut self,
+        group: usize,
+        mend: &Mend,
+        batch: &mut OwnedWriteBatch,
+    ) -> Result<(), Failure> {
+        let blocks = cut(&mend.block, &mend.places, mend.first.previous())
+            .map_err(|BadPlace(what)| self.refused(group, &what))?;
+        let beyond = mend.places.last().is_some_and(|place| place.sequence > mend.last);
+        let lost = self.overlapping(group, mend.first, mend.last);
+        let reaches_in = |first: &Sequence| {
+            let known = &self.stores[group].blocks;
+            *first < mend.first || known.get(first).is_some_and(|block| block.last > mend.last)
+        };
+        if beyond || lost.iter().any(reaches_in) {
+            let what = format!("messages {} to {}: not whole blocks", mend.first, mend.last);
+            return Err(self.refused(group, &what));
+        }
+        for first in lost {
+            self.stores[group].blocks.remove(&first);
+            self.forget(group, first);
+            if blocks.iter().any(|block| block.first() == first) {
+                // One batch must not write a key twice: the block is overwritten, its removals go.
+                let key = small_key(REMOVED, self.stores[group].number, first);
+                batch.remove(&self.engine.small, key);
+            } else {
+                self.drop_block(group, first, batch);
+            }
+        }
+        for block in &blocks {
+            self.add(group, block, batch);
         }
         Ok(())
     }
@@ -237,13 +345,24 @@ impl Stores {
                 self.forget(group, first);
             } else if block.live() * 2 < block.count && rewrites < REWRITES {
                 rewrites += 1;
-                self.rewrite(group, first, batch)?;
+                match self.rewrite(group, first, batch) {
+                    // It stays as it is: reads say that it is lost.
+                    Err(Failure::Damaged(_)) => self.write_removed(group, first, batch),
+                    done => done?,
+                }
             } else {
-                let key = small_key(REMOVED, self.stores[group].number, first);
-                batch.insert(&self.engine.small, key, seal(&key, &[], &block.removed.encode()));
+                self.write_removed(group, first, batch);
             }
         }
         Ok(())
+    }
+
+    fn write_removed(&self, group: usize, first: Sequence, batch: &mut OwnedWriteBatch) {
+        let store = &self.stores[group];
+        if let Some(block) = store.blocks.get(&first) {
+            let key = small_key(REMOVED, store.number, first);
+            batch.insert(&self.engine.small, key, seal(&key, &[], &block.removed.encode()));
+        }
     }
 
     /// Puts what is left of a block in its place.
@@ -306,19 +425,8 @@ impl Stores {
         last: Sequence,
         most: usize,
         bytes: ByteCount,
-    ) -> Result<(Vec<StoredMessage>, Option<Sequence>), Failure> {
+    ) -> Result<(Vec<StoredMessage>, Option<Sequence>), ReadFailure> {
         let folder = self.engine.folder().to_owned();
-        guarded(&folder, || self.read_messages(group, first, last, most, bytes))
-    }
-
-    fn read_messages(
-        &mut self,
-        group: usize,
-        first: Sequence,
-        last: Sequence,
-        most: usize,
-        bytes: ByteCount,
-    ) -> Result<(Vec<StoredMessage>, Option<Sequence>), Failure> {
         let (mut messages, mut room) = (Vec::new(), bytes.get());
         if first > last {
             return Ok((messages, None));
@@ -326,8 +434,21 @@ impl Stores {
         // Blocks are found one by one: a read that stops early costs what it gives.
         let mut from = first;
         while let Some(begin) = self.next_block(group, from, last) {
-            let block = self.block(group, begin)?;
+            let block = guarded(&folder, || self.block(group, begin));
             let Some(summary) = self.stores[group].blocks.get(&begin) else { break };
+            let block = match block {
+                Ok(block) => block,
+                // Those before it are good: the read that begins with it says that it is lost.
+                Err(Failure::Damaged(_)) if !messages.is_empty() => {
+                    return Ok((messages, Some(from.max(begin))));
+                }
+                Err(Failure::Damaged(damage)) => {
+                    let count = (!summary.unreadable).then(|| u64::from(summary.live()));
+                    let (first, last) = (begin, summary.last);
+                    return Err(ReadFailure::Lost(LostMessages { first, last, count, damage }));
+                }
+                Err(failure) => return Err(failure.into()),
+            };
             let low = block.places.partition_point(|place| place.sequence < from);
             for (at, place) in block.places.iter().enumerate().skip(low) {
                 if place.sequence > last {
@@ -372,9 +493,17 @@ impl Stores {
         {
             return Ok(block.clone());
         }
+        if self.stores[group].blocks.get(&first).is_some_and(|block| block.unreadable) {
+            let what = format!("the messages from {first}: nobody knows which there are");
+            return Err(self.broken(group, &what));
+        }
         let table = self.table(group, first)?;
         let key = large_key(self.stores[group].number, first);
-        let bytes = self.engine.get(&self.engine.large, &key)?;
+        let bytes = match self.engine.get(&self.engine.large, &key) {
+            // The engine's own sum says the same, but not of which messages.
+            Err(Failure::Damaged(_)) => None,
+            bytes => bytes?,
+        };
         let block = bytes.and_then(|bytes| table.join(bytes)).ok_or_else(|| {
             self.broken(group, &format!("the messages from {first}: wrong checksum"))
         })?;

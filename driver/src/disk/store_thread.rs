@@ -8,7 +8,7 @@ use jetwake::ids::{GroupId, StoreId};
 
 use super::Report;
 use super::failure::damage;
-use super::store::Stores;
+use super::store::{ReadFailure, Stores};
 
 /// Writes that are reported together.
 const REPORT_AT_ONCE: usize = 256;
@@ -65,13 +65,15 @@ impl StoreThread {
             Command::Read { id, group, first, last, messages, bytes } => {
                 self.settle();
                 let at = group.0 as usize;
-                let read = self.known(group).and_then(|()| match &mut self.stores {
+                let read = self.known(group).map_err(ReadFailure::from);
+                let read = read.and_then(|()| match &mut self.stores {
                     Ok(stores) => stores.read(at, first, last, messages, bytes),
-                    Err(failure) => Err(failure.clone()),
+                    Err(failure) => Err(failure.clone().into()),
                 });
                 (self.report)(match read {
                     Ok((messages, next)) => Event::Read { load: id, messages, next },
-                    Err(failure) => Event::LoadFailed { load: id, failure },
+                    Err(ReadFailure::Lost(lost)) => Event::MessagesLost { load: id, lost },
+                    Err(ReadFailure::Other(failure)) => Event::LoadFailed { load: id, failure },
                 });
             }
             // `Disk::perform` hands in nothing else.

@@ -7,7 +7,7 @@ use std::process::{Child, Command as Program, Stdio};
 
 use bytes::Bytes;
 use jetwake::command::LogChange;
-use jetwake::event::{Damage, Damaged, Event, Failure, TermAndVote};
+use jetwake::event::{Damage, Damaged, Event, Failure, Loss, Standing, TermAndVote};
 use jetwake::ids::{Index, PeerId, Term};
 
 use crate::rig::{A, B, Rig, names, record};
@@ -181,7 +181,7 @@ fn a_torn_last_write_is_cut_off_and_no_damage() {
 }
 
 #[test]
-fn a_flipped_bit_in_what_was_synced_is_damage_and_nothing_is_cut() {
+fn a_flipped_bit_in_what_was_synced_is_damage_and_what_is_left_is_moved_aside() {
     let folder = tempfile::tempdir().unwrap();
     let live = folder.path().join("live");
     let mut rig = Rig::open(&live);
@@ -205,16 +205,20 @@ fn a_flipped_bit_in_what_was_synced_is_damage_and_nothing_is_cut() {
             assert_eq!(file, &journal.display().to_string());
             let offset = offset.unwrap() as usize;
             assert!(offset <= at && at < offset + 1000, "{offset} for {at}");
+            assert_eq!(opened.log, None);
+            assert!(matches!(opened.standing, Standing::Impaired(_)), "{:?}", opened.standing);
         }
-        rig.append(A, 51, b"");
-        let refused = Event::WriteFailed {
-            group: A,
-            write: jetwake::ids::WriteId::new(1),
-            failure: Failure::Damaged(rig.opened[0].damage[0].damage().clone()),
-        };
-        assert_eq!(rig.event(), refused);
+        let aside = copied.join("log.damaged-1").join(journal.file_name().unwrap());
+        assert_eq!(fs::read(&aside).unwrap(), bytes);
+        // What is lost stays known, whatever is written now.
+        rig.fill(A, 1, 3);
         rig.disk.close();
-        assert_eq!(fs::read(&journal).unwrap(), bytes);
+        let mut rig = Rig::open(&copied);
+        for opened in &rig.opened {
+            assert_eq!(opened.damage, []);
+            assert!(matches!(opened.standing, Standing::Impaired(_)), "{:?}", opened.standing);
+        }
+        rig.check(A, 1, 3);
     }
 }
 
@@ -278,18 +282,78 @@ fn no_flipped_bit_changes_what_is_read() {
     }
 }
 
+/// Reads all messages of `A`, and puts those that are lost in their place again.
 fn read_all(rig: &mut Rig, told: &str) {
-    match rig.ask_read(A, 0, u64::MAX, usize::MAX, u64::MAX) {
-        Event::Read { messages, .. } => {
-            assert_eq!(messages.len(), 2400 - 12, "{told}");
-            for message in messages {
-                let sequence = message.sequence.get();
-                assert_eq!(message.record, crate::rig::message(sequence, 9000), "{told}");
+    let (mut from, mut read) = (0, 0);
+    loop {
+        match rig.ask_read(A, from, u64::MAX, usize::MAX, u64::MAX) {
+            Event::Read { messages, next, .. } => {
+                read += messages.len();
+                for message in messages {
+                    let sequence = message.sequence.get();
+                    assert_eq!(message.record, crate::rig::message(sequence, 9000), "{told}");
+                }
+                match next {
+                    Some(next) => from = next.get(),
+                    None => break,
+                }
             }
+            Event::MessagesLost { lost, .. } => {
+                let removed = |sequence: &u64| (200..=210).contains(sequence) || *sequence == 555;
+                let all = lost.first.get()..=lost.last.get().min(2400);
+                let lacking: Vec<_> = all.filter(|sequence| !removed(sequence)).collect();
+                assert!(lost.count.is_none_or(|count| count == lacking.len() as u64), "{told}");
+                rig.mend(A, (lost.first, lost.last), &lacking, 9000);
+            }
+            other => panic!("{told}: {other:?}"),
         }
-        Event::LoadFailed { failure: Failure::Damaged(_), .. } => {}
-        other => panic!("{told}: {other:?}"),
     }
+    assert_eq!(read, 2400 - 12, "{told}");
+}
+
+#[test]
+fn a_log_that_is_gone_is_missed_and_a_new_group_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(folder.path());
+    let term = Term::new(4);
+    rig.write(A, LogChange::TermAndVote(TermAndVote { term, vote: None }));
+    rig.fill(A, 1, 10);
+    rig.disk.close();
+    fs::remove_dir_all(folder.path().join("log")).unwrap();
+    let rig = Rig::open(folder.path());
+    let [Damaged::Log(_)] = &rig.opened[0].damage[..] else { panic!("{:?}", rig.opened[0]) };
+    // It is written down: the next start finds a log that is empty, and says the same.
+    rig.disk.close();
+    let rig = Rig::open(folder.path());
+    let Standing::Impaired(impairment) = &rig.opened[0].standing else { panic!() };
+    assert_eq!(impairment.lost, Loss::Records { promised: term });
+    assert_eq!(rig.opened[1].damage, []);
+    assert_eq!(rig.opened[1].standing, Standing::Unknown);
+}
+
+#[test]
+fn a_store_that_cannot_be_opened_is_moved_aside_and_the_log_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(folder.path());
+    rig.fill(A, 1, 10);
+    rig.add(A, &[1, 2, 3], 2000);
+    rig.disk.close();
+    let journal = only_journal(&folder.path().join("store"));
+    let at = used(&fs::read(&journal).unwrap()) / 2;
+    flip(&journal, at);
+    let mut rig = Rig::open(folder.path());
+    for opened in &rig.opened {
+        let [Damaged::Store(Damage { what, .. })] = &opened.damage[..] else { panic!() };
+        assert!(what.contains("store.damaged-1"), "{what}");
+        assert_eq!(opened.store, None);
+        assert_eq!(opened.standing, Standing::Unknown, "no promise rests on it");
+    }
+    rig.check(A, 1, 10);
+    rig.add(A, &[7], 2000);
+    rig.disk.close();
+    let mut rig = Rig::open(folder.path());
+    assert_eq!(rig.opened[0].damage, []);
+    assert_eq!(rig.sequences(A, 2000), [7]);
 }
 
 #[test]

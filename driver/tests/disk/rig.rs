@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use bytes::Bytes;
-use jetwake::command::{Command, LogChange, Place, StoreChange};
+use jetwake::command::{Command, LogChange, Mend, Place, StoreChange};
 use jetwake::event::{Event, Opened, StoreMark, StoredMessage};
 use jetwake::ids::{ByteCount, GroupId, GroupName, Index, LoadId, Sequence, StoreId, WriteId};
 use jetwake_driver::disk::Disk;
@@ -142,6 +142,19 @@ impl Rig {
             StoreChange::Messages { block, places },
             mark(*sequences.last().unwrap()),
         );
+    }
+
+    /// Puts messages in the place of lost ones.
+    pub(crate) fn mend(
+        &mut self,
+        group: GroupId,
+        (first, last): (Sequence, Sequence),
+        sequences: &[u64],
+        size: usize,
+    ) {
+        let (block, places) = block(sequences, size);
+        let change = StoreChange::Mend(Box::new(Mend { first, last, block, places }));
+        self.store(group, change, mark(*sequences.last().unwrap()));
     }
 
     pub(crate) fn remove(&mut self, group: GroupId, ranges: &[(u64, u64)]) {

@@ -1,8 +1,8 @@
 //! Stores: blocks, removals, reads, marks.
 
-use jetwake::command::{Command, StoreChange};
+use jetwake::command::{Command, Mend, StoreChange};
 use jetwake::event::{Event, Failure};
-use jetwake::ids::StoreId;
+use jetwake::ids::{Sequence, StoreId};
 
 use crate::rig::{A, B, Rig, block, mark, message};
 
@@ -109,6 +109,30 @@ fn large_blocks_are_cut_and_large_messages_are_not() {
     for message in messages {
         assert_eq!(message.record, self::message(message.sequence.get(), 100_000));
     }
+}
+
+#[test]
+fn messages_that_lie_in_whole_blocks_are_mended_in_one_piece() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(folder.path());
+    rig.add(A, &[1, 2, 3], 2000);
+    rig.add(A, &[4, 6, 9], 2000);
+    rig.add(A, &[12, 13], 2000);
+    let range = |first, last| (Sequence::new(first), Sequence::new(last));
+    rig.mend(A, range(4, 11), &[5, 6, 7, 8], 1000);
+    rig.mend(A, range(12, 13), &[13], 1000);
+    rig.disk.close();
+    let mut rig = Rig::open(folder.path());
+    let (messages, _) = rig.read(A, 0, 99, 99, u64::MAX);
+    let read: Vec<_> = messages.iter().map(|message| message.sequence.get()).collect();
+    assert_eq!(read, [1, 2, 3, 5, 6, 7, 8, 13]);
+    assert_eq!(messages[4].record, message(6, 1000));
+    // A block that reaches beyond the run would be lost with it.
+    let (block, places) = block(&[3], 10);
+    let (first, last) = range(2, 3);
+    let mend = Mend { first, last, block, places };
+    rig.ask_store(A, StoreChange::Mend(Box::new(mend)), mark(13));
+    assert!(matches!(rig.event(), Event::StoreFailed { group: A, .. }));
 }
 
 #[test]

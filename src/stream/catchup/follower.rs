@@ -246,6 +246,9 @@ impl Stream {
         reply: Option<Subject>,
         payload: &Bytes,
     ) {
+        if matches!(self.phase, Phase::Restoring(_)) {
+            return self.handle_mending_message(context, from, inbox, payload);
+        }
         let Phase::CatchingUp(follower) = &mut self.phase else { return };
         if !follower.awaits(from, inbox) {
             return;

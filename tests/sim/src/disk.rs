@@ -10,7 +10,7 @@ use core::ops::Range;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use jetwake::command::{LogChange, StoreChange};
-use jetwake::event::{Damage, Event, Failure, Opened, StoreMark};
+use jetwake::event::{Damage, Damaged, Event, Failure, Opened, StoreMark};
 use jetwake::ids::{ByteCount, GroupId, Index, LoadId, Sequence, StoreId, WriteId};
 use jetwake::time::{Duration, Time};
 
@@ -181,7 +181,9 @@ impl Disk {
             log: disk.durable.range(),
             store: disk.store.durable.mark(),
             standing: disk.durable.standing().cloned().unwrap_or_else(|| self.unwritten(group)),
-            damage: disk.durable.damage(),
+            damage: (disk.durable.damage().into_iter())
+                .chain(disk.store.durable.damage().map(Damaged::Store))
+                .collect(),
         }
     }
 
@@ -337,8 +339,14 @@ impl Disk {
     ) -> Result<(Time, DiskWork), String> {
         ascending("load", &mut self.asked.load, id)?;
         let store = &self.groups.entry(group).or_default().store.current;
-        let (messages, next) = store.read(range.0, range.1, most.0, most.1);
-        Ok(self.answer(now, id, Event::Read { load: id, messages, next }))
+        let answer = match store.lost(range.0, range.1) {
+            Some(lost) => Event::MessagesLost { load: id, lost },
+            None => {
+                let (messages, next) = store.read(range.0, range.1, most.0, most.1);
+                Event::Read { load: id, messages, next }
+            }
+        };
+        Ok(self.answer(now, id, answer))
     }
 
     fn answer(&mut self, now: Time, load: LoadId, answer: Event) -> (Time, DiskWork) {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use jetwake::command::{Exchange, Place, StoreChange};
-use jetwake::event::{StoreMark, StoredMessage};
+use jetwake::command::{Exchange, Mend, Place, StoreChange};
+use jetwake::event::{Damage, LostMessages, StoreMark, StoredMessage};
 use jetwake::ids::{ByteCount, Sequence};
 
 /// A store, as it would be found if it was opened now.
@@ -12,6 +12,11 @@ use jetwake::ids::{ByteCount, Sequence};
 pub struct Store {
     mark: Option<StoreMark>,
     messages: BTreeMap<Sequence, Bytes>,
+    /// Runs of messages that cannot be read: the last of each, and whether it is known how many
+    /// there are.
+    lost: BTreeMap<Sequence, (Sequence, bool)>,
+    /// Whether all was lost and nothing was written since.
+    missing: bool,
 }
 
 impl Store {
@@ -25,11 +30,59 @@ impl Store {
         &self.messages
     }
 
+    /// Whether all that was written can be read.
+    pub fn is_sound(&self) -> bool {
+        let lost = self.lost.iter().any(|(first, (last, _))| self.count(*first, *last) > 0);
+        !lost && !self.missing
+    }
+
+    /// What a process that starts is told of the damage.
+    pub fn damage(&self) -> Option<Damage> {
+        self.missing.then(|| damage("the database was moved aside".into()))
+    }
+
+    /// A run of so many messages cannot be read any more; whether there was one.
+    pub fn lose_messages(&mut self, pick: u64, most: u64, counted: bool) -> bool {
+        let Some(place) = pick.checked_rem(self.messages.len() as u64) else { return false };
+        let mut run = self.messages.keys().skip(place as usize).take(most.max(1) as usize);
+        let Some(first) = run.next().copied() else { return false };
+        let last = run.next_back().copied().unwrap_or(first);
+        let apart = self.lost.range(..=last).next_back().is_none_or(|(_, (end, _))| *end < first);
+        if apart {
+            self.lost.insert(first, (last, counted));
+        }
+        apart
+    }
+
+    /// Everything is gone.
+    pub fn lose_all(&mut self) {
+        *self = Self { missing: true, ..Self::default() };
+    }
+
+    fn count(&self, first: Sequence, last: Sequence) -> u64 {
+        self.messages.range(first..=last).count() as u64
+    }
+
+    /// The messages that a read which begins at `first` cannot give, if it cannot.
+    pub fn lost(&self, first: Sequence, last: Sequence) -> Option<LostMessages> {
+        let (first, _) = self.messages.range(first..=last.max(first)).next()?;
+        let (first, last, counted) = self.lost_around(*first)?;
+        let count = counted.then(|| self.count(first, last));
+        let damage = damage(format!("the messages from {first}: wrong checksum"));
+        Some(LostMessages { first, last, count, damage })
+    }
+
+    fn lost_around(&self, sequence: Sequence) -> Option<(Sequence, Sequence, bool)> {
+        let (first, (last, counted)) = self.lost.range(..=sequence).next_back()?;
+        (sequence <= *last).then_some((*first, *last, *counted))
+    }
+
     /// What is wrong with a change, if anything is: a core that asks for it breaks its contract.
     pub fn objection(&self, change: &StoreChange, mark: &StoreMark) -> Option<String> {
         let objection = match change {
             StoreChange::Messages { block, places } => self.messages_objection(block, places, mark),
             StoreChange::Remove(ranges) => ranges_objection(ranges),
+            StoreChange::Mend(mend) => mend_objection(mend),
             StoreChange::Exchange(exchange) => {
                 let Exchange { removed, block, places } = &**exchange;
                 ranges_objection(removed)
@@ -103,7 +156,17 @@ impl Store {
                 self.remove(&exchange.removed);
                 self.add(&exchange.block, &exchange.places);
             }
-            StoreChange::Clear => self.messages.clear(),
+            StoreChange::Mend(mend) => {
+                let Mend { first, last, block, places } = &**mend;
+                self.remove(&[(*first, *last)]);
+                self.lost.retain(|from, (to, _)| *to < *first || *from > *last);
+                self.add(block, places);
+            }
+            StoreChange::Clear => {
+                self.messages.clear();
+                self.lost.clear();
+                self.missing = false;
+            }
             StoreChange::Mark => {}
             other => panic!("the simulated store does not know the change {other:?}"),
         }
@@ -141,6 +204,9 @@ impl Store {
             return (messages, None);
         }
         for (sequence, record) in self.messages.range(first..=last) {
+            if self.lost_around(*sequence).is_some() {
+                return (messages, Some(*sequence));
+            }
             let length = record.len() as u64;
             if messages.len() >= most.max(1) || (length > left && !messages.is_empty()) {
                 return (messages, Some(*sequence));
@@ -155,6 +221,18 @@ impl Store {
 fn exchange_objection(removed: &[(Sequence, Sequence)], places: &[Place]) -> Option<String> {
     let (gone, first) = (removed.last()?.1, places.first()?.sequence);
     (gone >= first).then(|| format!("removes message {gone}, and stores message {first}"))
+}
+
+fn mend_objection(mend: &Mend) -> Option<String> {
+    let (first, last) = (mend.first, mend.last);
+    let inside = mend.places.iter().all(|place| (first..=last).contains(&place.sequence));
+    let rise = mend.places.is_sorted_by(|a, b| a.sequence < b.sequence);
+    (first > last || !inside || !rise)
+        .then(|| format!("mends {first}..={last} with messages that are not of it"))
+}
+
+fn damage(what: String) -> Damage {
+    Damage { file: "store".into(), offset: None, what }
 }
 
 fn ranges_objection(ranges: &[(Sequence, Sequence)]) -> Option<String> {

@@ -29,6 +29,7 @@ impl Checker for AppliedAlike {
                 let (block, places) = match change {
                     StoreChange::Messages { block, places } => (block, places),
                     StoreChange::Exchange(exchange) => (&exchange.block, &exchange.places),
+                    StoreChange::Mend(mend) => (&mend.block, &mend.places),
                     _ => return Ok(()),
                 };
                 for place in places {

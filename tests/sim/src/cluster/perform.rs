@@ -334,6 +334,9 @@ impl Cluster {
             Event::LoadFailed { load, failure } => {
                 Some(Kind::DiskFailed(format!("load {load}: {failure}")))
             }
+            Event::MessagesLost { load, lost } => {
+                Some(Kind::DiskFailed(format!("load {load}: {}", lost.damage)))
+            }
             Event::Connected(peer) => reach(*peer, true),
             Event::Disconnected(peer) => reach(*peer, false),
             _ => None,

@@ -26,6 +26,9 @@ impl Cluster {
             Rot::SnapshotShort => "snapshots cut short",
             Rot::SnapshotMissing => "snapshots gone",
             Rot::Votes => "votes gone",
+            Rot::Messages => "messages spoiled",
+            Rot::MessageTable => "message tables spoiled",
+            Rot::StoreMissing => "stores gone",
             Rot::Wiped => "disks wiped",
         });
         self.tell(machine, Some(group), |_| Kind::Fault(format!("its disk goes bad: {rot:?}")));

@@ -27,12 +27,18 @@ pub enum Rot {
     SnapshotMissing,
     /// Neither slot with the term and vote can be read.
     Votes,
+    /// A bit flips in messages of the store.
+    Messages,
+    /// A bit flips in what says which messages lie where.
+    MessageTable,
+    /// The store's database cannot be opened, and was moved aside.
+    StoreMissing,
     /// Everything is gone.
     Wiped,
 }
 
 /// Every way.
-const ALL: [Rot; 8] = [
+const ALL: [Rot; 11] = [
     Rot::Record,
     Rot::Misdirected,
     Rot::LogMissing,
@@ -40,6 +46,9 @@ const ALL: [Rot; 8] = [
     Rot::SnapshotShort,
     Rot::SnapshotMissing,
     Rot::Votes,
+    Rot::Messages,
+    Rot::MessageTable,
+    Rot::StoreMissing,
     Rot::Wiped,
 ];
 
@@ -75,6 +84,7 @@ impl Disk {
         };
         let disk = self.groups.get_mut(&group)?;
         disk.current = disk.durable.clone();
+        disk.store.current = disk.store.durable.clone();
         lost
     }
 
@@ -85,6 +95,7 @@ impl Disk {
         let applied = disk.store.durable.mark().map(|mark| mark.applied);
         self.says_whole(group)
             && disk.durable.is_sound()
+            && disk.store.durable.is_sound()
             && applied.is_none_or(|applied| applied >= disk.durable.snapshot_index())
     }
 
@@ -160,6 +171,16 @@ impl GroupDisk {
             Rot::Votes => {
                 log.vote()?;
                 log.lose_votes();
+                Some(Lost { from: behind, snapshot: false })
+            }
+            Rot::Messages | Rot::MessageTable => {
+                let counted = rot == Rot::Messages;
+                let lost = self.store.durable.lose_messages(pick, 1 + (pick >> 58), counted);
+                lost.then_some(Lost { from: behind, snapshot: false })
+            }
+            Rot::StoreMissing => {
+                self.store.durable.mark()?;
+                self.store.durable.lose_all();
                 Some(Lost { from: behind, snapshot: false })
             }
             Rot::Wiped => None,

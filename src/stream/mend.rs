@@ -1,0 +1,308 @@
+//! Messages that a store lost, fetched from another member while the store is being read.
+//!
+//! The rule: what the store cannot verify is not in the stream before a member that has applied as
+//! much has said what is there. One run of lost messages is mended at a time and put in its place in
+//! one piece, so that a crash leaves it lost or mended; what the store still has is not touched.
+//!
+//! Who is asked may be ahead, and have removed some of them meanwhile. If not as many came as there
+//! were, the replica only adds until it is as far (see `exact`).
+
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use bytes::{Bytes, BytesMut};
+use thiserror::Error;
+
+use super::exact::{self, Until};
+use super::restore::Restore;
+use super::{Notice, Phase, Stream};
+use crate::command::{Command, Destination, Mend, Place, StoreChange};
+use crate::context::Context;
+use crate::event::{LostMessages, StoreMark, StoredMessage};
+use crate::ids::{Index, PeerId, Sequence};
+use crate::subject::{self, Subject};
+use crate::time::Time;
+use crate::wire::{DeleteRange, Op, StreamMessageView, SyncRequest, WireError};
+
+/// A run of lost messages, and what of it came so far.
+#[derive(Debug)]
+pub(super) struct Mending {
+    lost: LostMessages,
+    /// What of it is asked for: messages in front of the stream's first are gone anyway.
+    range: (Sequence, Sequence),
+    /// What a member must have applied to know.
+    min_applied: Index,
+    step: Step,
+    /// How often a member was asked.
+    turns: usize,
+    /// What came, and the sequence that is to come next.
+    block: BytesMut,
+    places: Vec<Place>,
+    next: Sequence,
+    /// The member's own state, if it said it.
+    until: Option<Until>,
+}
+
+#[derive(Debug)]
+enum Step {
+    /// Has asked, and receives.
+    Receiving { server: PeerId, inbox: Subject, until: Time },
+    /// Waits before it asks another.
+    Resting { until: Time },
+}
+
+/// Why what comes is of no use.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+enum MendError {
+    #[error("bad message: {0}")]
+    Wire(#[from] WireError),
+    #[error("bad message: op {0}")]
+    Op(u8),
+    #[error("expected sequence {expected} of those up to {last}, found {found}")]
+    Sequence { expected: Sequence, last: Sequence, found: Sequence },
+    #[error("the end came before sequence {expected}")]
+    TooEarly { expected: Sequence },
+    #[error("more than {limit} bytes came")]
+    TooMuch { limit: u64 },
+    #[error("silent for too long")]
+    Silent,
+}
+
+impl Mending {
+    fn new(lost: LostMessages, from: Sequence, mark: &StoreMark, now: Time) -> Self {
+        let range = (lost.first.max(from), lost.last.min(mark.last));
+        // A record of which a part is applied is applied by who has all of it.
+        let min_applied = mark.applied.plus(u64::from(mark.entries > 0));
+        Self {
+            next: range.0,
+            range,
+            lost,
+            min_applied,
+            step: Step::Resting { until: now },
+            turns: 0,
+            block: BytesMut::new(),
+            places: Vec::new(),
+            until: None,
+        }
+    }
+
+    /// When it wants to be woken.
+    pub(super) const fn deadline(&self) -> Time {
+        match self.step {
+            Step::Receiving { until, .. } | Step::Resting { until } => until,
+        }
+    }
+
+    /// What it does, in words.
+    pub(super) fn describe(&self) -> String {
+        let LostMessages { first, last, .. } = self.lost;
+        let doing = match &self.step {
+            Step::Receiving { server, .. } => format!("asks {server}, try {}", self.turns),
+            Step::Resting { .. } => "rests".to_string(),
+        };
+        format!("messages {first} to {last} are lost here: {doing}")
+    }
+
+    /// Takes one message; whether it was the last.
+    fn receive(&mut self, context: &Context<'_>, payload: &Bytes) -> Result<bool, MendError> {
+        if payload.is_empty() {
+            let all = self.next > self.range.1;
+            return if all { Ok(true) } else { Err(MendError::TooEarly { expected: self.next }) };
+        }
+        match Op::of(payload)? {
+            Op::Message | Op::CompressedMessage => {
+                let mut unpacked = Vec::new();
+                let message = StreamMessageView::decode(payload, &mut unpacked, context.limits)?;
+                let (sequence, skip) = (message.sequence, message.is_skip());
+                self.advance(sequence, sequence)?;
+                if !skip {
+                    self.add(context, sequence, payload)?;
+                }
+            }
+            Op::DeleteRange => {
+                let range = DeleteRange::decode(payload, context.limits)?;
+                let last = range.first.plus(range.count.saturating_sub(1));
+                self.advance(range.first, last)?;
+            }
+            Op::Unknown(exact::OP) => {
+                let until = exact::decode(payload, context.limits)?;
+                self.until = Some(until.ok_or(MendError::Op(exact::OP))?);
+            }
+            op => return Err(MendError::Op(op.as_u8())),
+        }
+        Ok(false)
+    }
+
+    fn advance(&mut self, first: Sequence, last: Sequence) -> Result<(), MendError> {
+        if first != self.next || last > self.range.1 {
+            let (expected, last) = (self.next, self.range.1);
+            return Err(MendError::Sequence { expected, last, found: first });
+        }
+        self.next = last.next();
+        Ok(())
+    }
+
+    fn add(
+        &mut self,
+        context: &Context<'_>,
+        sequence: Sequence,
+        payload: &Bytes,
+    ) -> Result<(), MendError> {
+        // A store loses what lies together: no more than one of its blocks.
+        let limit = context.limits.stream_catchup_bytes.get().min(u64::from(u32::MAX));
+        let (offset, length) = (self.block.len() as u64, payload.len() as u64);
+        if offset.saturating_add(length) > limit {
+            return Err(MendError::TooMuch { limit });
+        }
+        let (offset, length) = (offset as u32, length as u32);
+        self.places.push(Place { sequence, offset, length });
+        self.block.extend_from_slice(payload);
+        Ok(())
+    }
+
+    /// The member to ask: who leads, then each in its turn.
+    fn server(&self, leader: Option<PeerId>, others: &[PeerId]) -> Option<PeerId> {
+        let leader = leader.filter(|leader| self.turns == 0 && others.contains(leader));
+        leader.or_else(|| others.get(self.turns.checked_rem(others.len())?).copied())
+    }
+
+    fn stop_listening(&self, context: &mut Context<'_>) {
+        if let Step::Receiving { inbox, .. } = &self.step {
+            context.out.unsubscribe(inbox);
+        }
+    }
+}
+
+impl Stream {
+    /// The store says that messages are lost which it was asked for by `load`: while it is being
+    /// read they are mended; later the read has failed.
+    pub(super) fn begin_mending(&mut self, context: &mut Context<'_>, lost: LostMessages) {
+        let Phase::Restoring(restore) = &mut self.phase else { return };
+        self.notices.push_back(Notice::StoreDamaged(lost.damage.clone()));
+        let (mark, from) = (restore.mark(), restore.first());
+        let taken_in = self.contents.index.at_or_after(lost.first).is_some();
+        if taken_in || lost.last < lost.first.max(from) || lost.first > mark.last {
+            let (first, last) = (lost.first, lost.last);
+            let why = format!(
+                "the store lost messages {first} to {last}, but gave some, or was not asked"
+            );
+            return self.stop(context, why);
+        }
+        if self.others.is_empty() {
+            let why = format!("{}; no other member has the messages", lost.damage);
+            return self.stop(context, why);
+        }
+        restore.mending = Some(Mending::new(lost, from, &mark, context.now));
+        self.ask_for_lost(context);
+    }
+
+    fn ask_for_lost(&mut self, context: &mut Context<'_>) {
+        let Phase::Restoring(Restore { mending: Some(mending), .. }) = &mut self.phase else {
+            return;
+        };
+        let Some(server) = mending.server(self.leader, &self.others) else {
+            mending.step = Step::Resting { until: context.now + context.timers.catchup_retry };
+            return;
+        };
+        mending.turns = mending.turns.saturating_add(1);
+        mending.next = mending.range.0;
+        mending.block.clear();
+        mending.places.clear();
+        mending.until = None;
+        let request = SyncRequest {
+            peer: Some(self.me),
+            first: mending.range.0,
+            last: mending.range.1,
+            delete_ranges: true,
+            min_applied: mending.min_applied,
+        };
+        let inbox = subject::sync_reply_subject(context.random);
+        context.out.subscribe(self.group, inbox.clone());
+        context.out.push(Command::Send {
+            to: Destination::Peers(Arc::from([server])),
+            subject: self.sync.clone(),
+            reply: Some(inbox.clone()),
+            payload: exact::ask(&request.to_bytes()),
+        });
+        let until = context.now + context.timers.catchup_start;
+        mending.step = Step::Receiving { server, inbox, until };
+        let what = mending.describe();
+        self.report(context, what);
+    }
+
+    /// A message reached an inbox of this stream's while its store is being read.
+    pub(super) fn handle_mending_message(
+        &mut self,
+        context: &mut Context<'_>,
+        from: Option<PeerId>,
+        at: &Subject,
+        payload: &Bytes,
+    ) {
+        let Phase::Restoring(Restore { mending: Some(mending), .. }) = &mut self.phase else {
+            return;
+        };
+        let Step::Receiving { server, inbox, until } = &mut mending.step else { return };
+        if inbox != at || from.is_some_and(|from| from != *server) {
+            return;
+        }
+        *until = context.now + context.timers.catchup_silence;
+        match mending.receive(context, payload) {
+            Ok(true) => self.mended(context),
+            Ok(false) => {}
+            Err(error) => self.mending_failed(context, &error),
+        }
+    }
+
+    fn mending_failed(&mut self, context: &mut Context<'_>, error: &MendError) {
+        let Phase::Restoring(Restore { mending: Some(mending), .. }) = &mut self.phase else {
+            return;
+        };
+        mending.stop_listening(context);
+        mending.step = Step::Resting { until: context.now + context.timers.catchup_retry };
+        let what = format!("{}: {error}", mending.describe());
+        self.report(context, what);
+    }
+
+    /// A moment of its deadline has come.
+    pub(super) fn mending_deadline(&mut self, context: &mut Context<'_>) {
+        let Phase::Restoring(Restore { mending: Some(mending), .. }) = &self.phase else { return };
+        match mending.step {
+            Step::Receiving { until, .. } if context.now >= until => {
+                self.mending_failed(context, &MendError::Silent);
+            }
+            Step::Resting { until } if context.now >= until => self.ask_for_lost(context),
+            _ => {}
+        }
+    }
+
+    /// All that a member has of the lost messages is here.
+    fn mended(&mut self, context: &mut Context<'_>) {
+        let Phase::Restoring(restore) = &mut self.phase else { return };
+        let Some(mending) = restore.mending.take() else { return };
+        mending.stop_listening(context);
+        let Mending { lost, block, places, until, .. } = mending;
+        let block = block.freeze();
+        let applied = restore.mark().applied;
+        // All that there were, or all that there are at the same record.
+        let whole = lost.count == Some(places.len() as u64);
+        let ahead = until.filter(|until| !whole && until.index > applied);
+        let mark = restore.took_from(ahead);
+        let LostMessages { first, last, .. } = lost;
+        let what = format!("messages {first} to {last} are mended: {} came", places.len());
+        let record = |place: &Place| {
+            let (start, length) = (place.offset as usize, place.length as usize);
+            StoredMessage { sequence: place.sequence, record: block.slice(start..start + length) }
+        };
+        let messages: Vec<_> = places.iter().map(record).collect();
+        if let Err(why) = self.take_in(context, &messages) {
+            return self.stop(context, why);
+        }
+        let bytes = block.len() as u64;
+        let change = StoreChange::Mend(alloc::boxed::Box::new(Mend { first, last, block, places }));
+        self.contents.store.change(context.out, change, mark, bytes);
+        self.report(context, what);
+        self.restore_on(context, Some(last.next()));
+    }
+}
