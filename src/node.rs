@@ -50,6 +50,9 @@ use info::Names;
 use machine::{Founding, Group};
 use timers::Timers;
 
+/// How often in a row the deadline of a group may stay the same although it was handled.
+const DEADLINES_OF_A_MOMENT: u32 = 8;
+
 /// One server's part in all its groups.
 #[derive(Debug)]
 pub struct Node {
@@ -353,16 +356,21 @@ impl Node {
     }
 
     fn deadline_reached(&mut self) {
-        while let Some((time, group, _)) = self.timers.first()
+        let mut again = 0;
+        while let Some((time, group, wake)) = self.timers.first()
             && time <= self.now
         {
             self.with_names(group, |group, cx, names| {
                 group.handle_deadline(cx);
                 group.answer_due(cx, names);
             });
-            // A group whose deadline does not move would be asked for ever: that is a bug here.
-            let moved = self.timers.first().is_none_or(|first| first != (time, group, first.2));
-            assert!(moved, "the deadline {time} of group {group} was handled and did not move");
+            // A group whose deadline does not move would be asked for ever: that is a bug here. Two
+            // of one group may fall on one moment, though, and the next of one on that of the other.
+            again = if self.timers.first() == Some((time, group, wake)) { again + 1 } else { 0 };
+            assert!(
+                again < DEADLINES_OF_A_MOMENT,
+                "{wake:?} of group {group} at {time} was handled and did not move"
+            );
         }
     }
 }

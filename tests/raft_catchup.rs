@@ -1,10 +1,11 @@
 //! How a follower of a log catches up, and how its state shows.
 
 use jetwake::config::GroupKind;
-use jetwake::ids::{ByteCount, Index, PeerId, Term};
+use jetwake::ids::{ByteCount, Index, PeerId, Sequence, Term};
 use jetwake::raft::{Cancelled, Catchup, Gap};
 use jetwake::subject::Subject;
 use jetwake::time::Duration;
+use jetwake::wire::{StreamConfig, StreamState};
 use jetwake_sim::lone::{self, Append, Lone, LoneDisk, Message};
 
 const MEMBERS: [&str; 3] = ["n1", "n2", "n3"];
@@ -126,6 +127,44 @@ fn a_follower_takes_no_more_than_its_disk_keeps_up_with() {
     }
 }
 
+/// Found by random seeds: it waited for ever for what nobody sends twice.
+#[test]
+fn a_follower_whose_disk_was_behind_asks_for_what_was_lost_meanwhile() {
+    let mut config = lone::config(&MEMBERS, GroupKind::Plain);
+    config.limits.follower_unwritten = ByteCount::new(4 * record_bytes());
+    let mut node = Lone::start(config, LoneDisk::default());
+    node.hear(&record(1));
+    node.hold_writes();
+    (2..=5).for_each(|index| node.hear(&record(index)));
+    // Record 6 is lost on its way.
+    node.hear(&record(7));
+    assert!(matches!(node.status().catchup, Catchup::OwnDisk(_)));
+    node.release_writes();
+    assert!(matches!(node.status().catchup, Catchup::Waiting(gap) if gap.have.get() == 5));
+    assert!(node.inbox().is_some(), "it asks its leader");
+}
+
+/// Found by random seeds: a catchup of more than its disk keeps up with went on by a few records for
+/// each silence.
+#[test]
+fn what_a_catchup_brings_too_fast_is_asked_for_again_as_soon_as_there_is_room() {
+    let mut config = lone::config(&MEMBERS, GroupKind::Plain);
+    config.limits.follower_unwritten = ByteCount::new(4 * record_bytes());
+    config.limits.follower_held = ByteCount::ZERO;
+    let mut node = Lone::start(config, LoneDisk::default());
+    node.hear(&record(20));
+    let first = node.inbox().expect("it asks");
+    node.hold_writes();
+    (1..=10).for_each(|index| node.feed_at(&first, &record(index)));
+    let status = node.status();
+    assert_eq!(status.last.index, Index::new(4), "four records wait for the disk");
+    assert!(matches!(status.catchup, Catchup::OwnDisk(gap) if gap.want == Index::new(20)));
+    assert!(!node.listens(&first));
+    node.release_writes();
+    assert!(matches!(node.status().catchup, Catchup::Waiting(gap) if gap.have.get() == 4));
+    assert!(node.inbox().is_some_and(|second| second != first), "it asks at once");
+}
+
 #[test]
 fn a_leader_feeds_a_follower_within_its_window_and_keeps_nobody_waiting() {
     let mut config = lone::config(&MEMBERS, GroupKind::Plain);
@@ -167,4 +206,20 @@ fn a_leader_feeds_a_follower_within_its_window_and_keeps_nobody_waiting() {
         flying.extend(fed(&mut node));
     }
     assert_eq!(node.status().peers.iter().map(|peer| peer.last.get()).min(), Some(31));
+}
+
+/// Found by a random seed: a clock jumped ahead, and the catchup of a log came due at the very moment
+/// at which the rest of the stream's had been over.
+#[test]
+fn two_deadlines_of_one_moment_are_both_handled() {
+    let stream = GroupKind::Stream(StreamConfig::new("S", ["s.*".to_string()]));
+    let mut node = Lone::start(lone::config(&MEMBERS, stream), LoneDisk::default());
+    node.hear(&record(9));
+    let (first, last) = (Sequence::new(1), Sequence::new(5));
+    let state = StreamState { first, last, messages: 5, ..StreamState::default() };
+    node.feed(&Append::by("n2", 1).after(1, 4).commit(4).snapshot(state.to_bytes(), &MEMBERS));
+    let timers = node.config().timers.clone();
+    assert_eq!(timers.log_catchup_stall, timers.catchup_retry, "they fall on one moment");
+    node.oversleep(timers.catchup_start + timers.catchup_retry);
+    assert!(node.sent().iter().any(|sent| sent.subject.to_string().starts_with("$JSC.SYNC.")));
 }

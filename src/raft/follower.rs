@@ -422,7 +422,8 @@ impl Raft {
         follower.catchup = Some(asking);
         self.cancelled = None;
         if phase == Phase::OwnDisk {
-            return;
+            let what = "the log waits for its own disk".into();
+            return context.out.report(self.group, Report::Catchup(what));
         }
         context.out.subscribe(self.group, inbox.clone());
         if before.is_some() && context.limits.planted(Canary::CatchupEndsSuccessor) {
@@ -449,9 +450,11 @@ impl Raft {
         }
         self.take_held(context);
         self.end_catchup_if_joined(context);
+        let last = self.log.last().index;
+        // What is held may begin behind a record that was lost meanwhile.
         if let State::Follower(Follower { catchup: Some(asking), .. }) = &self.state
             && asking.phase == Phase::OwnDisk
-            && asking.held.is_empty()
+            && asking.held.front().is_none_or(|(entry, _)| entry.previous_index > last)
         {
             self.ask_for_catchup(context, None);
         }
@@ -464,6 +467,7 @@ impl Raft {
         self.ask_for_catchup(context, None);
         if let State::Follower(follower) = &mut self.state
             && let Some(asking) = &mut follower.catchup
+            && asking.phase != Phase::OwnDisk
         {
             asking.phase = Phase::Asked { stalls };
         }
@@ -510,7 +514,9 @@ impl Raft {
                         self.ask_for_catchup(context, None);
                     }
                 }
-                Join::Covered | Join::Gap | Join::Joins => {}
+                // Its own disk is behind: what it has no room for is asked for again when it has.
+                Join::Joins => self.ask_for_catchup(context, None),
+                Join::Covered | Join::Gap => {}
             }
         }
         self.take_held(context);

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use jetwake::budget::Charge;
 use jetwake::ids::{ByteCount, Index, PeerId, Sequence, Term};
+use jetwake::random::Random;
 use jetwake::stream::Notice;
 use jetwake::subject::Kind;
 use jetwake::time::Duration;
@@ -287,6 +289,24 @@ fn silence_is_borne_five_seconds_at_first_and_thirty_later() {
     assert_same(&one, &two);
 }
 
+/// Found by a random seed: two followers that each had given up, and were sent what there was room for
+/// when their turn came, kept each other from it for ever.
+#[test]
+fn who_waits_in_line_longer_than_it_listens_is_sent_nothing() {
+    let (mut one, mut two, _) = behind(100);
+    let (index, state) = snapshot(&mut one);
+    let mut others = Charge::default();
+    one.budget.add(&mut others, 64 << 20);
+    install(&mut two, index, &state);
+    let request = two.sent.pop_front().expect("a request");
+    one.receive(&request);
+    assert!(one.sent.is_empty(), "others have all the room");
+    assert_eq!(one.wait(), one.timers.catchup_start);
+    one.budget.release_last(&mut others);
+    one.with_stream(|stream, cx| stream.budget_available(cx));
+    assert!(one.sent.is_empty(), "nobody listens there any more");
+}
+
 #[test]
 fn a_catchup_waits_for_a_leader_and_follows_a_new_one() {
     let (mut one, mut two, _) = behind(100);
@@ -406,6 +426,42 @@ fn a_restart_in_the_middle_begins_where_the_store_ends() {
     carry(&mut one, &mut two);
     assert_eq!(two.notices.last(), Some(&Notice::CaughtUp));
     assert_same(&one, &two);
+}
+
+/// What arrives fills blocks, and each goes to the store with a mark of how far the stream is: a mark
+/// that told of the message behind its block would, after a crash, count it as deleted.
+#[test]
+fn wherever_the_power_is_cut_nothing_that_came_counts_as_deleted() {
+    let (mut one, mut log) = leader();
+    let mut random = Random::new(1);
+    for _ in 0..20 {
+        // What compresses well fills no block.
+        let body: String = (0..6_000).map(|_| format!("{:016x}", random.bits())).collect();
+        log.publish(&mut one, "s.large", &body);
+    }
+    log.commit_to(&mut [&mut one]);
+    let (index, state) = snapshot(&mut one);
+    let catch_up = |one: &mut Replica, two: &mut Replica| {
+        install(two, index, &state);
+        carry(one, two);
+    };
+    let mut whole = Replica::new("n2", Store::default());
+    whole.changes_left = 1_000;
+    catch_up(&mut one, &mut whole);
+    let changes = 1_000 - whole.changes_left;
+    assert!(changes > 4, "{changes} changes are too few for this test");
+    for cut in 0..changes {
+        let mut two = Replica::new("n2", Store::default());
+        two.changes_left = cut;
+        catch_up(&mut one, &mut two);
+        one.sent.clear();
+        let mut two = two.restart();
+        let last = two.store.mark.map_or(0, |mark| mark.last.get());
+        let kept: Vec<_> = (1..=last).collect();
+        assert_eq!(two.kept(), kept, "the power was cut behind change {cut}");
+        catch_up(&mut one, &mut two);
+        assert_same(&one, &two);
+    }
 }
 
 #[test]

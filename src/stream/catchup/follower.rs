@@ -336,6 +336,10 @@ impl Stream {
     pub(in crate::stream) fn catchup_leader_changed(&mut self, context: &mut Context<'_>) {
         let Phase::CatchingUp(follower) = &mut self.phase else { return };
         if self.leader == Some(self.me) {
+            if context.limits.planted(Canary::HalfCaughtUpLeads) {
+                follower.abort(context, &mut self.contents, "this node leads");
+                return follower.finish(context, &mut self.contents);
+            }
             let why = "a snapshot has to be caught up with";
             return self.notices.push_back(Notice::StepDown(why.into()));
         }

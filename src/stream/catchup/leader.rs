@@ -148,7 +148,8 @@ impl Server {
             charge: Charge::default(),
             sent: VecDeque::new(),
             messages: 0,
-            until: context.now + context.timers.catchup_silence,
+            // Who is sent nothing asks again after this, and listens no longer here.
+            until: context.now + context.timers.catchup_start,
         };
         if let Some(peer) = peer {
             self.peers.set(peer, request.last.since(request.first).saturating_add(1));
@@ -214,6 +215,7 @@ impl Server {
         let Phase::Reading(reserved) = serving.phase else { return };
         context.budget.release(&mut serving.charge, reserved);
         serving.phase = Phase::Paused;
+        serving.until = context.now + context.timers.catchup_silence;
         if let Err(error) = serving.send(context, token, messages, next) {
             return self.end(context, token, &format!("cannot be served: {error}"));
         }

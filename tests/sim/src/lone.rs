@@ -255,6 +255,13 @@ impl Lone {
         self.now = end;
     }
 
+    /// Time passes, and the node is woken once at the end, however often it asked to be: a clock that
+    /// jumps ahead, or a driver that slept.
+    pub fn oversleep(&mut self, duration: Duration) {
+        self.now = self.now + duration;
+        self.handle(Event::DeadlineReached);
+    }
+
     /// Time passes until this is so.
     ///
     /// # Panics

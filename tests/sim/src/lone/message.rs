@@ -107,7 +107,7 @@ impl Append {
     }
 
     /// The two entries with which a leader sends a snapshot: `data`, and these members.
-    pub fn snapshot(self, data: &'static str, members: &[&str]) -> Self {
+    pub fn snapshot(self, data: impl Into<Bytes>, members: &[&str]) -> Self {
         let state = PeerState {
             cluster_size: u32::try_from(members.len()).expect("a test has few members"),
             peers: members.iter().map(|name| PeerId::from_name(name)).collect(),
