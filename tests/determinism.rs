@@ -24,7 +24,7 @@ fn same(groups: Groups) {
     let time = Duration::from_secs(20);
     let options = &Options { machines: 3, time, groups, digest: true, ..Options::default() };
     let mut digests = Vec::new();
-    for seed in [3, 4, 5] {
+    for seed in [3, 4, 6] {
         let once = attempt(seed, options, Detail::None);
         // Telling the story must not change it.
         let again = attempt(seed, options, Detail::Messages);

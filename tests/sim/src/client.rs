@@ -31,12 +31,16 @@ pub struct ClientPlan {
     pub subjects: u64,
     /// How likely a request is a delete.
     pub deletes: PerMillion,
+    /// How many deletes follow each other at most.
+    pub delete_run: u64,
     /// How likely a request is a purge.
     pub purges: PerMillion,
     /// How likely a request is a read.
     pub reads: PerMillion,
     /// How likely it publishes once more what was acknowledged.
     pub repeats: PerMillion,
+    /// How likely it has somebody forward a message, in a plain group.
+    pub forwards: PerMillion,
     /// After how long it gives up on an answer.
     pub timeout: Duration,
     /// How long it waits before it asks again.
@@ -55,9 +59,11 @@ impl Default for ClientPlan {
             payload: 8..200,
             subjects: 10,
             deletes: 0,
+            delete_run: 1,
             purges: 0,
             reads: 0,
             repeats: 0,
+            forwards: 0,
             timeout: Duration::from_secs(3),
             backoff: Duration::from_millis(200),
             losses: 0,
@@ -72,6 +78,8 @@ pub enum Task {
     Publish(usize),
     /// Delete a message.
     Delete(Sequence),
+    /// Have whoever is asked hand the message of this number to the leader of a plain group.
+    Forward(usize),
     /// Purge; the number is the history's.
     Purge(usize),
     /// Read from here.
@@ -92,6 +100,8 @@ pub struct Client {
     asked: BTreeMap<RequestId, (Task, bool)>,
     waiting: usize,
     resting: usize,
+    /// How many deletes of a run are still to come.
+    deletes_left: u64,
 }
 
 /// What an answer says.
@@ -164,6 +174,7 @@ impl Client {
             asked: BTreeMap::new(),
             waiting: 0,
             resting: 0,
+            deletes_left: 0,
         }
     }
 
@@ -176,8 +187,16 @@ impl Client {
     }
 
     fn other_task(&mut self, history: &mut History) -> Option<Task> {
+        if history.of_plain_group() && self.dice.chance(self.plan.forwards) {
+            let number = self.dice.place(history.publications().len());
+            return history.publications().get(number).map(|_| Task::Forward(number));
+        }
         let some = history.some_sequence(self.dice.bits())?;
-        if self.dice.chance(self.plan.deletes) {
+        if self.deletes_left == 0 && self.dice.chance(self.plan.deletes) {
+            self.deletes_left = 1 + self.dice.below(self.plan.delete_run);
+        }
+        if self.deletes_left > 0 {
+            self.deletes_left -= 1;
             history.ask_delete(some);
             return Some(Task::Delete(some));
         }
@@ -235,6 +254,9 @@ impl Client {
                     header: publication.header.clone(),
                     payload: publication.payload.clone(),
                 }
+            }
+            Task::Forward(number) => {
+                Request::Forward { payload: history.publications()[number].payload.clone() }
             }
             Task::Delete(sequence) => Request::Delete { sequence },
             Task::Purge(number) => {

@@ -13,7 +13,7 @@ use crate::cluster::Cluster;
 use crate::dice::Dice;
 use crate::disk::Rot;
 use crate::network::{Machine, NetworkConditions};
-use crate::process::Doom;
+use crate::process::{ChangeDoom, Doom, RareChange};
 use crate::setup::Setup;
 
 /// A kind of fault.
@@ -60,6 +60,9 @@ pub enum Fault {
     ReadFailures,
     /// The leader is asked to hand over, to somebody or to anybody.
     Transfer,
+    /// The leader is asked to add and to remove members, one after the other, until some machines
+    /// and no others are members.
+    Members,
     /// A member is asked for a snapshot.
     Snapshot,
     /// A clock jumps ahead.
@@ -95,6 +98,7 @@ pub const ALL: &[Fault] = &[
     Fault::FullDisk,
     Fault::ReadFailures,
     Fault::Transfer,
+    Fault::Members,
     Fault::Snapshot,
     Fault::ClockJump,
     Fault::ClockDrift,
@@ -126,6 +130,7 @@ impl Fault {
             Self::FullDisk => "full-disk",
             Self::ReadFailures => "read-failures",
             Self::Transfer => "transfer",
+            Self::Members => "members",
             Self::Snapshot => "snapshot",
             Self::ClockJump => "clock-jump",
             Self::ClockDrift => "clock-drift",
@@ -217,6 +222,10 @@ impl FaultPlan {
         let mut weights: Vec<_> = kinds.iter().map(|kind| (*kind, 1 + dice.below(10))).collect();
         // About half of the kinds stay away from each run.
         weights.retain(|_| kinds.len() == 1 || dice.chance(500_000));
+        // Whose disk goes bad must not be left alone with it by those who go.
+        if weights.iter().any(|(kind, _)| *kind == Fault::Rot) {
+            weights.retain(|(kind, _)| *kind != Fault::Members);
+        }
         // Snapshots and transfers are part of any life.
         for (always, weight) in [(Fault::Snapshot, 3), (Fault::Transfer, 1)] {
             if kinds.contains(&always) {
@@ -270,7 +279,11 @@ impl Cluster {
                 let commands = dice.below(40) as u32;
                 self.crash_after(victim, Doom { commands, downtime: Some(lasts) });
             }
-            Fault::CrashAtChange => self.crash_at_change(victim, lasts),
+            Fault::CrashAtChange => {
+                let change = RareChange::ALL[dice.place(RareChange::ALL.len())];
+                let before = dice.chance(500_000);
+                self.crash_at_change(victim, ChangeDoom { change, before, downtime: lasts });
+            }
             Fault::CrashLeader => {
                 let leader = self.leader(group).unwrap_or(victim);
                 self.crash_for(leader, lasts);
@@ -317,6 +330,7 @@ impl Cluster {
                 let to = dice.chance(500_000).then_some(victim);
                 self.step_down(group, to);
             }
+            Fault::Members => self.scale_to(group, dice.place(machines.len()), dice.bits()),
             Fault::Snapshot if self.is_plain(group) && dice.chance(500_000) => {
                 self.begin_checkpoint(victim, group, dice.chance(500_000));
             }

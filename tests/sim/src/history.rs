@@ -54,6 +54,11 @@ impl History {
         self.committed.insert(number)
     }
 
+    /// Whether a plain group said of anything that it is committed.
+    pub fn of_plain_group(&self) -> bool {
+        !self.committed.is_empty()
+    }
+
     /// Every message that a plain group said is committed.
     pub fn committed(&self) -> impl Iterator<Item = &Publication> {
         self.committed.iter().filter_map(|number| self.publications.get(*number))

@@ -1,7 +1,7 @@
 //! Who has which record on disk, and what is committed: the view from above that no node has.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -56,40 +56,35 @@ pub struct Record {
     voters: Voters,
 }
 
-/// How many records are remembered that were read.
-const READS: usize = 4_096;
+/// How many records are remembered that were read, at most; a power of two.
+const READS: usize = 1 << 13;
 
 thread_local! {
     /// Machines share the bytes of a record, and every checker reads them: what was read is kept by
     /// the place of the bytes in memory, which stays theirs as long as they are kept here.
-    static KNOWN: RefCell<Reads> = const { RefCell::new(Reads::new()) };
+    static KNOWN: RefCell<Reads> = const { RefCell::new(Reads(Vec::new())) };
 }
 
-/// Records that were read.
-struct Reads {
-    by_place: BTreeMap<(usize, usize), (Bytes, u64, Rc<AppendEntry>)>,
-    order: VecDeque<(usize, usize)>,
-}
+/// Records that were read, each in the slot that its place in memory says; a newer one of the same slot
+/// takes it over.
+struct Reads(Vec<Option<(Bytes, u64, Rc<AppendEntry>)>>);
 
 impl Reads {
-    const fn new() -> Self {
-        Self { by_place: BTreeMap::new(), order: VecDeque::new() }
-    }
-
     fn read(&mut self, record: &Bytes) -> Option<(u64, Rc<AppendEntry>)> {
-        let place = (record.as_ptr() as usize, record.len());
-        if let Some((_, digest, entry)) = self.by_place.get(&place) {
+        if self.0.is_empty() {
+            self.0.resize(READS, None);
+        }
+        let place = record.as_ptr() as usize as u64;
+        let slot = (place.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize % READS;
+        let slot = &mut self.0[slot];
+        if let Some((known, digest, entry)) = slot
+            && (known.as_ptr(), known.len()) == (record.as_ptr(), record.len())
+        {
             return Some((*digest, entry.clone()));
         }
         let (digest, entry) = read_anew(record)?;
         let entry = Rc::new(entry);
-        if self.order.len() >= READS
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.by_place.remove(&oldest);
-        }
-        self.order.push_back(place);
-        self.by_place.insert(place, (record.clone(), digest, entry.clone()));
+        *slot = Some((record.clone(), digest, entry.clone()));
         Some((digest, entry))
     }
 }

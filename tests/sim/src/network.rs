@@ -19,6 +19,10 @@ const CATCHUP_ACKS: &[u8] = b"$JSC.ACK.";
 const QUESTIONS: &[u8] = b"$NRG.V.";
 /// How many of them are kept; the oldest goes first.
 const OLD_QUESTIONS: usize = 30;
+/// How the subjects of what catchups bring begin: of logs, and of streams.
+const CATCHUPS: [&[u8]; 2] = [b"$NRG.CR.", b"$JSC.R."];
+/// How likely one of their messages is kept, and how many are; the oldest goes first.
+const KEPT_OF_CATCHUPS: (PerMillion, usize) = (300_000, 100);
 /// How likely a message is kept for when it comes once more.
 const REMEMBERED: PerMillion = 50_000;
 /// How many are kept; a new one takes the place of any of them.
@@ -107,6 +111,8 @@ pub struct Network {
     old: Vec<Envelope>,
     /// The last questions for votes, which are few.
     old_questions: VecDeque<Envelope>,
+    /// Some of the last messages of catchups, which may outlive what they were sent for.
+    old_catchups: VecDeque<Envelope>,
     old_dice: Dice,
     dice: Dice,
     machines: usize,
@@ -131,6 +137,7 @@ impl Network {
             without_acks: BTreeSet::new(),
             old: Vec::new(),
             old_questions: VecDeque::new(),
+            old_catchups: VecDeque::new(),
             old_dice: dice.fork(),
             dice,
             machines,
@@ -197,6 +204,14 @@ impl Network {
             }
             self.old_questions.push_back(envelope.clone());
         }
+        let (chance, most) = KEPT_OF_CATCHUPS;
+        let of_catchup = |prefix: &&[u8]| envelope.subject.as_bytes().starts_with(prefix);
+        if CATCHUPS.iter().any(of_catchup) && self.old_dice.chance(chance) {
+            if self.old_catchups.len() == most {
+                self.old_catchups.pop_front();
+            }
+            self.old_catchups.push_back(envelope.clone());
+        }
         if !self.old_dice.chance(REMEMBERED) {
             return;
         }
@@ -208,12 +223,15 @@ impl Network {
         }
     }
 
-    /// One of the messages that were sent, from any time; every fourth a question for votes.
+    /// One of the messages that were sent, from any time; every fourth a question for votes, every
+    /// fourth of a catchup, if there was one.
     pub fn old_message(&self, dice: &mut Dice) -> Option<&Envelope> {
-        if dice.chance(250_000) {
-            return self.old_questions.get(dice.place(self.old_questions.len()));
-        }
-        dice.pick(&self.old)
+        let rare = match dice.below(4) {
+            0 => self.old_questions.get(dice.place(self.old_questions.len())),
+            1 => self.old_catchups.get(dice.place(self.old_catchups.len())),
+            _ => None,
+        };
+        rare.or_else(|| dice.pick(&self.old))
     }
 
     /// Sends a message of so many bytes over a link.

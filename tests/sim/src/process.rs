@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use jetwake::command::Role;
+use jetwake::command::{Command, LogChange, Role};
 use jetwake::event::Event;
 use jetwake::ids::{GroupId, PeerId, Term};
 use jetwake::node::{Node, Wake};
@@ -35,9 +35,8 @@ pub struct Process {
     pub deadline: Option<Deadline>,
     /// The crash that awaits it, if one does.
     pub doom: Option<Doom>,
-    /// How long it is down after the crash that awaits it when it next asks for a truncation, a
-    /// reset, a compaction or a snapshot of a log.
-    pub dies_at_change: Option<Duration>,
+    /// The crash that awaits it when it next asks for a change of a log of some kind.
+    pub dies_at_change: Option<ChangeDoom>,
     /// What it last said of its role in each group.
     pub roles: BTreeMap<GroupId, (Role, Term, Option<PeerId>)>,
     /// What it last said of the members of each group, and whether that was committed.
@@ -71,6 +70,50 @@ pub struct Doom {
     pub commands: u32,
     /// How long the process is down then; for good if none.
     pub downtime: Option<Duration>,
+}
+
+/// A crash at a change of a log that is no record at its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChangeDoom {
+    /// Which change it is.
+    pub change: RareChange,
+    /// Whether the process dies before the change is asked for, and not behind it.
+    pub before: bool,
+    /// How long the process is down then.
+    pub downtime: Duration,
+}
+
+/// A change of a log other than by a record at its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RareChange {
+    /// The first of these that comes.
+    Any,
+    /// Records at the end go.
+    Truncation,
+    /// Records at the beginning go, which a snapshot covers.
+    Compaction,
+    /// The whole log goes: a leader's snapshot takes its place.
+    Reset,
+    /// A snapshot, of its own or of a leader.
+    Snapshot,
+}
+
+impl RareChange {
+    /// Every kind.
+    pub const ALL: [Self; 5] =
+        [Self::Any, Self::Truncation, Self::Compaction, Self::Reset, Self::Snapshot];
+
+    /// Whether a command asks for a change of this kind.
+    pub const fn is_asked_by(self, command: &Command) -> bool {
+        let Command::Write { change, .. } = command else { return false };
+        match self {
+            Self::Any => !matches!(change, LogChange::Append { .. } | LogChange::TermAndVote(_)),
+            Self::Truncation => matches!(change, LogChange::Truncate { .. }),
+            Self::Compaction => matches!(change, LogChange::Compact { .. }),
+            Self::Reset => matches!(change, LogChange::Reset { .. }),
+            Self::Snapshot => matches!(change, LogChange::Snapshot { .. }),
+        }
+    }
 }
 
 impl Process {

@@ -158,6 +158,10 @@ fn draw_setup(options: &Options, dice: &mut Dice) -> Setup {
         Groups::Mixed => draw_groups(dice),
     };
     let mut setup = Setup::of(machines, groups);
+    // Some machines may wait to be added.
+    if dice.chance(200_000) {
+        setup.founders = 1 + dice.place(machines);
+    }
     if dice.chance(700_000) {
         setup.timers = quick_timers();
     }
@@ -217,11 +221,17 @@ fn draw_limits(limits: &mut Limits, dice: &mut Dice) {
     limits.log_cache = small(limits.log_cache, 1_000);
     limits.load = small(limits.load, 1_000);
     limits.follower_held = small(limits.follower_held, 1_000);
+    limits.follower_unwritten = small(limits.follower_unwritten, 600);
     limits.log_catchup_in_flight = small(limits.log_catchup_in_flight, 1_000);
     limits.stream_catchups_in_flight = small(limits.stream_catchups_in_flight, 1_000);
     limits.stream_catchup_bytes = small(limits.stream_catchup_bytes, 1_000);
     limits.proposals_waiting = small(limits.proposals_waiting, 100_000);
     limits.store_in_flight = small(limits.store_in_flight, 1_000);
+    // A share is reached only by who lacks more, in more than one read.
+    if dice.chance(200_000) {
+        limits.stream_catchup_bytes = ByteCount::new(8_000 << dice.below(4));
+        limits.load = ByteCount::new(4_000 << dice.below(3));
+    }
     // The usual bound is hardly ever reached; with a low one followers need snapshots.
     if dice.chance(600_000) {
         limits.log_before_snapshot = ByteCount::new(1_000 << dice.below(10));
@@ -242,9 +252,11 @@ fn draw_client(dice: &mut Dice) -> ClientPlan {
         window: 1 << dice.below(8),
         payload: if dice.chance(100_000) { 1..20_000 } else { 1..300 },
         deletes: dice.below(deletes) as u32,
+        delete_run: 1 << dice.below(6),
         purges: dice.below(5_000) as u32,
         reads: dice.below(50_000) as u32,
         repeats: dice.below(50_000) as u32,
+        forwards: dice.below(50_000) as u32,
         losses: dice.below(3) as u32 * 20_000,
         ..ClientPlan::default()
     }

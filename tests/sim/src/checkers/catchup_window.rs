@@ -12,8 +12,9 @@ use crate::network::Machine;
 
 /// How the subjects of acknowledgements begin; a token and the bytes they stand for follow.
 const ACKS: &[u8] = b"$JSC.ACK.";
-/// What goes beyond a share at most: a message that is larger, and what is told of deletes.
-const SLACK: u64 = 64 * 1024;
+/// What goes beyond a share at most: a message that is larger than a read, and what is told of deletes
+/// between those of one read.
+const SLACK: u64 = 24 * 1024;
 
 /// Counts what each catchup has sent and has no acknowledgement for.
 #[derive(Debug)]
@@ -26,7 +27,8 @@ impl CatchupWindow {
     /// Counts up to the bounds of these limits.
     pub(super) fn new(limits: &Limits) -> Self {
         // One read is sent whatever the share.
-        let most = limits.stream_catchup_bytes.get().max(limits.load.get()).saturating_add(SLACK);
+        let (share, read) = (limits.stream_catchup_bytes.get(), limits.load.get());
+        let most = share.max(read).saturating_add(read.min(2 * SLACK)).saturating_add(SLACK);
         Self { most, waiting: BTreeMap::new() }
     }
 }
@@ -82,14 +84,14 @@ mod tests {
         };
         let mut stage = Stage::new();
         let mut checker = CatchupWindow::new(&limits);
-        let part = message_to("$JSC.R.inbox", Some("$JSC.ACK.token.50000"));
+        let part = message_to("$JSC.R.inbox", Some("$JSC.ACK.token.20000"));
         assert_eq!(stage.commanded(&mut checker, 0, &part), Ok(()));
-        let other = message_to("$JSC.R.inbox", Some("$JSC.ACK.other.50000"));
+        let other = message_to("$JSC.R.inbox", Some("$JSC.ACK.other.20000"));
         assert_eq!(stage.commanded(&mut checker, 0, &other), Ok(()));
-        let ack = message_to("$JSC.ACK.token.50000", None);
+        let ack = message_to("$JSC.ACK.token.20000", None);
         assert_eq!(stage.commanded(&mut checker, 1, &ack), Ok(()));
         assert_eq!(stage.commanded(&mut checker, 0, &part), Ok(()));
         let found = stage.commanded(&mut checker, 0, &part);
-        assert!(found.unwrap_err().contains("n1 has 100000 bytes of one catchup in flight"));
+        assert!(found.unwrap_err().contains("n1 has 40000 bytes of one catchup in flight"));
     }
 }

@@ -19,6 +19,7 @@ use crate::network::Machine;
 
 pub mod acked_kept;
 mod applied_alike;
+mod aside_for_cause;
 pub mod budget_at_zero;
 mod catchup_window;
 pub(crate) mod committed_stays;
@@ -29,12 +30,16 @@ mod impaired_are_silent;
 mod indexes_in_order;
 mod leader_complete;
 mod leader_only_appends;
+mod leaders_records;
 mod log_matching;
 pub mod no_duplicates;
 mod one_leader;
 mod one_vote;
+mod own_term_first;
 mod quorum_before_ack;
 pub mod replicas_identical;
+mod roles;
+mod vote_binds;
 
 /// A rule that was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,6 +135,10 @@ pub fn all(limits: &Limits) -> Vec<Box<dyn Checker>> {
         Box::new(indexes_in_order::IndexesInOrder::default()),
         Box::new(catchup_window::CatchupWindow::new(limits)),
         Box::new(impaired_are_silent::ImpairedAreSilent),
+        Box::new(aside_for_cause::AsideForCause),
+        Box::new(leaders_records::LeadersRecords::default()),
+        Box::new(own_term_first::OwnTermFirst::default()),
+        Box::new(vote_binds::VoteBinds::default()),
     ]
 }
 

@@ -142,6 +142,12 @@ pub(crate) fn leads(term: u64) -> Command {
     Command::Report { group: Some(GROUP), report }
 }
 
+pub(crate) fn follows(term: u64, leader: &str) -> Command {
+    let leader = Some(PeerId::from_name(leader));
+    let report = Report::Role { role: Role::Follower, term: Term::new(term), leader };
+    Command::Report { group: Some(GROUP), report }
+}
+
 pub(crate) fn vote(term: u64, name: &str) -> LogChange {
     let vote = Some(PeerId::from_name(name));
     LogChange::TermAndVote(TermAndVote { term: Term::new(term), vote })
@@ -173,6 +179,25 @@ pub(crate) fn vote_response(term: u64, inbox: &str) -> Command {
 pub(crate) fn append_response(term: u64, index: u64, success: bool, inbox: &str) -> Command {
     let numbers = [term.to_le_bytes(), index.to_le_bytes()].concat();
     send(inbox, None, [&numbers[..], b"peerpeer", &[u8::from(success)]].concat())
+}
+
+/// An answer to an append entry that goes to one machine.
+pub(crate) fn append_response_to(
+    to: &str,
+    term: u64,
+    index: u64,
+    success: bool,
+    inbox: &str,
+) -> Command {
+    match append_response(term, index, success, inbox) {
+        Command::Send { subject, reply, payload, .. } => Command::Send {
+            to: Destination::Peers(Arc::from([PeerId::from_name(to)])),
+            subject,
+            reply,
+            payload,
+        },
+        other => other,
+    }
 }
 
 pub(crate) fn send_record(record: &Bytes, reply: &str) -> Command {

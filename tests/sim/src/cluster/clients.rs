@@ -77,7 +77,8 @@ impl Cluster {
     /// The leader, as far as the client was told; now and then anybody.
     fn whom_to_ask(&mut self, number: usize, task: Task) -> Machine {
         let group = self.clients[number].plan.group;
-        let leader = self.leader(group).filter(|_| !matches!(task, Task::Read(_)));
+        let anywhere = matches!(task, Task::Read(_) | Task::Forward(_));
+        let leader = self.leader(group).filter(|_| !anywhere);
         let machines = self.setup.machines;
         let dice = self.clients[number].dice();
         let anybody = Machine(dice.place(machines));
@@ -171,6 +172,7 @@ impl Cluster {
                 let first = history.commit(number);
                 Ok(if first { "publishes acknowledged" } else { "publishes acknowledged again" })
             }
+            (Task::Forward(_), Told::Done) => Ok("proposals forwarded"),
             (Task::Delete(sequence), Told::Done) => {
                 history.deleted(sequence);
                 Ok("deletes acknowledged")

@@ -11,7 +11,7 @@ use crate::checkers::Seen;
 use crate::dice::Dice;
 use crate::faults::Relief;
 use crate::network::Machine;
-use crate::process::Doom;
+use crate::process::{ChangeDoom, Doom};
 use crate::record::Kind;
 use crate::story::Detail;
 use crate::wording;
@@ -62,11 +62,10 @@ impl Cluster {
         }
     }
 
-    /// Kills a machine's process right behind the next truncation, reset, compaction or snapshot of a
-    /// log that it asks for, for so long.
-    pub fn crash_at_change(&mut self, machine: Machine, downtime: Duration) {
+    /// Kills a machine's process when it next asks for a change of a log of this kind.
+    pub fn crash_at_change(&mut self, machine: Machine, death: ChangeDoom) {
         if self.processes[machine.0].is_up() {
-            self.processes[machine.0].dies_at_change = Some(downtime);
+            self.processes[machine.0].dies_at_change = Some(death);
         }
     }
 

@@ -23,6 +23,14 @@ impl Cluster {
         })
     }
 
+    /// Whether a machine's node runs and says that a group is healthy there.
+    pub fn is_well(&self, machine: Machine, group: GroupId) -> bool {
+        let process = &self.processes[machine.0];
+        let now = process.clock.shows(self.now);
+        let health = process.node.as_ref().and_then(|node| node.health(group, now));
+        !process.paused && health.is_some_and(|health| health.is_healthy())
+    }
+
     /// The machine of a plain group takes nothing for now.
     pub fn pause_machine(&mut self, machine: Machine, group: GroupId) {
         self.coverage.count("machines that rest");

@@ -10,13 +10,14 @@ mod control;
 mod health;
 mod perform;
 mod rot;
+mod scale;
 mod settle;
 mod steer;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use jetwake::command::{Answer, Command, LogChange};
+use jetwake::command::{Answer, Command};
 use jetwake::event::{Event, Request};
 use jetwake::ids::{GroupId, Index, PeerId, RequestId};
 use jetwake::node::Node;
@@ -38,6 +39,8 @@ use crate::record::{Happening, Kind, Record};
 use crate::setup::{EPOCH, Setup};
 use crate::story::Detail;
 use crate::trace::TraceDigest;
+
+use scale::Scale;
 
 pub use checkpoint::Making;
 
@@ -76,6 +79,8 @@ pub struct Cluster {
     record: Record,
     trace: TraceDigest,
     events: u64,
+    /// Whether nobody changes members any more.
+    members_rest: bool,
 }
 
 /// Something that becomes due.
@@ -86,6 +91,7 @@ enum Due {
     Event { machine: Machine, incarnation: u32, event: Event },
     Request { machine: Machine, id: RequestId, group: GroupId, request: Request },
     Links,
+    Members(Scale),
     Restart(Machine),
     Relief(Relief),
     ClientActs(usize),
@@ -122,7 +128,7 @@ impl Cluster {
         let mut inboxes = Inboxes::default();
         for group in 0..setup.groups.len() {
             let id = GroupId(group as u32);
-            ledger.add_group(id, machines, machines);
+            ledger.add_group(id, machines, setup.founders);
             inboxes.add_group(id, setup.group_name(group).as_str());
         }
         let processes: Vec<_> = (0..machines)
@@ -152,6 +158,7 @@ impl Cluster {
             record: Record::new(machines, setup.detail, HAPPENINGS),
             trace: TraceDigest::default(),
             events: 0,
+            members_rest: false,
             dice,
             setup,
         };
@@ -290,6 +297,7 @@ impl Cluster {
                 self.request_arrives(machine, id, group, request);
             }
             Due::Links => self.tell_links(),
+            Due::Members(scale) => self.change_on(scale),
             Due::Restart(machine) => {
                 if !self.processes[machine.0].is_up() {
                     self.start(machine);
@@ -452,12 +460,14 @@ impl Cluster {
                 }
                 doom.commands -= 1;
             }
-            if is_rare_change(&command)
-                && let Some(downtime) = self.processes[machine.0].dies_at_change.take()
-            {
-                // It is asked for, and nothing that follows.
-                let doom = Doom { commands: 0, downtime: Some(downtime) };
+            let awaits = &mut self.processes[machine.0].dies_at_change;
+            if let Some(death) = awaits.take_if(|death| death.change.is_asked_by(&command)) {
+                // It is asked for and nothing that follows, or not even that.
+                let doom = Doom { commands: 0, downtime: Some(death.downtime) };
                 self.processes[machine.0].doom = Some(doom);
+                if death.before {
+                    return false;
+                }
             }
             if self.setup.digest {
                 self.trace.add(self.now, machine, &command);
@@ -526,12 +536,6 @@ impl Cluster {
             text.replace(&peer.to_string(), &machine.to_string())
         })
     }
-}
-
-/// Whether a command changes a log other than by a record at its end.
-const fn is_rare_change(command: &Command) -> bool {
-    let Command::Write { change, .. } = command else { return false };
-    !matches!(change, LogChange::Append { .. } | LogChange::TermAndVote(_))
 }
 
 fn clock(setup: &Setup, dice: &mut Dice) -> Clock {

@@ -257,6 +257,9 @@ impl Cluster {
             Report::Refused { .. } => "messages refused",
             Report::Catchup(phase) => match phase {
                 _ if phase.starts_with("the log asks") => "catchups of logs",
+                _ if phase.starts_with("the log waits for its own disk") => {
+                    "catchups of logs that waited for their own disk"
+                }
                 _ if phase.contains("asks again") => "catchups of streams that asked again",
                 _ if phase.starts_with("has all of the snapshot") => "catchups of streams",
                 _ => "other phases of catchups",

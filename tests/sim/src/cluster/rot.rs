@@ -44,14 +44,22 @@ impl Cluster {
         self.tell(machine, Some(group), |_| Kind::Fault("an old copy of its disk".into()));
     }
 
+    /// Whether a change of a group's members is under way anywhere: who has what is open then.
+    fn members_change(&self, group: GroupId) -> bool {
+        let status = |process: &crate::process::Process| process.node.as_ref()?.status(group);
+        let mut standing = self.processes.iter().filter_map(status);
+        standing.any(|status| status.change.is_some() || status.joining.is_some())
+    }
+
     /// A process dies, its disk goes bad, and it comes back after a while; unless a quorum of the
     /// others must be repaired themselves.
     pub(crate) fn rot_for(&mut self, machine: Machine, rot: Rot, downtime: Duration) {
         let groups = 0..self.setup.groups.len() as u32;
         for group in groups.map(GroupId) {
-            let others = self.machines().into_iter().filter(|other| *other != machine);
+            let members = self.members_of(group);
+            let others = members.iter().filter(|other| **other != machine);
             let sound = others.filter(|other| self.disks[other.0].is_sound(group)).count();
-            if sound <= self.setup.machines / 2 {
+            if sound <= members.len() / 2 || self.members_change(group) {
                 continue;
             }
             if self.is_up(machine) {

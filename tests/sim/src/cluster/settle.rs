@@ -43,6 +43,7 @@ impl Cluster {
     /// Ends every fault: links whole and quick, disks sound, every process started and running.
     pub fn heal(&mut self) {
         self.tell(None, None, |_| Kind::Healed);
+        self.members_rest = true;
         self.network.conditions = NetworkConditions {
             names_senders: self.network.conditions.names_senders,
             ..NetworkConditions::default()
@@ -103,7 +104,8 @@ impl Cluster {
         });
         self.rest("every member is whole", patience, |cluster| {
             cluster.groups().all(|group| {
-                cluster.machines().into_iter().all(|machine| cluster.is_whole(machine, group))
+                let members = cluster.members_of(group);
+                members.into_iter().all(|machine| cluster.is_whole(machine, group))
             })
         });
         let goals: Vec<_> = self.groups().map(|group| self.goal(group)).collect();
@@ -284,7 +286,12 @@ impl Cluster {
                 self.violate(rule, what);
             }
         }
-        // Catchups that were under way when the replicas agreed have ended meanwhile.
+        // Whoever fell behind when the leaders changed is caught up with first.
+        let patience = self.patience();
+        self.rest("every catchup ends", patience, |cluster| {
+            let nodes = cluster.processes.iter().filter_map(|process| process.node.as_ref());
+            nodes.map(jetwake::node::Node::catchup_bytes).all(|bytes| bytes == 0)
+        });
         for machine in self.machines() {
             let Some(node) = &self.processes[machine.0].node else { continue };
             if let Err(what) = budget_at_zero::check_end(machine, node.catchup_bytes()) {
