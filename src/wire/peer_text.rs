@@ -16,8 +16,17 @@ pub(crate) fn serialize<S: Serializer>(
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     match peer {
-        Some(peer) => serializer.collect_str(peer),
+        Some(peer) => write(peer, serializer),
         None => serializer.serialize_str(""),
+    }
+}
+
+/// The id as it is: JSON has escapes of its own, and who reads it undoes no others.
+fn write<S: Serializer>(peer: &PeerId, serializer: S) -> Result<S::Ok, S::Error> {
+    match core::str::from_utf8(peer.as_bytes()) {
+        Ok(text) => serializer.serialize_str(text),
+        // No server has such an id; the binary formats could carry it.
+        Err(_) => serializer.collect_str(peer),
     }
 }
 
@@ -74,7 +83,7 @@ struct Text(PeerId);
 
 impl serde::Serialize for Text {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&self.0)
+        write(&self.0, serializer)
     }
 }
 

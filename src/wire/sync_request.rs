@@ -62,6 +62,15 @@ mod tests {
     }
 
     #[test]
+    fn a_peer_with_quotes_is_written_as_it_was_read() {
+        let bytes = Bytes::from_static(
+            br#"{"peer":"a'b\"c\\de","first_seq":1,"last_seq":2,"delete_ranges":false,"min_applied":0}"#,
+        );
+        let request = SyncRequest::decode(&bytes, &Limits::default()).expect("seven and a quote");
+        assert_eq!(request.to_bytes(), bytes);
+    }
+
+    #[test]
     fn a_peer_that_cannot_be_one_is_refused() {
         for peer in ["short", "eight\\u0000\\u0000\\u0000", "ninechars", "\u{e4}\u{f6}\u{fc}\u{df}"]
         {
