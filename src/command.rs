@@ -145,7 +145,7 @@ pub enum Command {
     /// A stream or consumer was assigned to this server: open the disk of its group, which is told
     /// from others by the group's name; answer with
     /// [`Event::Opened`](crate::event::Event::Opened), and
-    /// [`Standing::Unknown`](crate::event::Standing::Unknown) if nothing was ever written there.
+    /// [`Standing::Unknown`] if nothing was ever written there.
     OpenGroup {
         /// The number by which commands and events name the group until it is closed; numbers are
         /// not used again.

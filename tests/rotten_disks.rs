@@ -3,7 +3,7 @@
 //! it found.
 
 use jetwake::event::Standing;
-use jetwake::ids::GroupId;
+use jetwake::ids::{ByteCount, GroupId};
 use jetwake::time::Duration;
 use jetwake_sim::disk::Rot;
 use jetwake_sim::workload::quick_timers;
@@ -144,6 +144,17 @@ fn report_7549_bits_flip_in_messages() {
     }
     for (seed, rot) in (650..).zip([Rot::Messages, Rot::MessageTable, Rot::StoreMissing]) {
         messages_are_mended(&mut compacted(seed, Setup::stream(3)), rot);
+    }
+}
+
+/// A server waits for acknowledgements after a few messages; what is lost is asked for bit by bit.
+#[test]
+fn lost_messages_come_through_small_windows() {
+    for (seed, messages) in (750..).zip([1, 3]) {
+        let mut setup = Setup::stream(3);
+        setup.limits.stream_catchup_messages = messages;
+        setup.limits.load = ByteCount::new(500);
+        messages_are_mended(&mut compacted(seed, setup), Rot::MessageTable);
     }
 }
 

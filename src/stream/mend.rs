@@ -4,6 +4,9 @@
 //! much has said what is there. One run of lost messages is mended at a time and put in its place in
 //! one piece, so that a crash leaves it lost or mended; what the store still has is not touched.
 //!
+//! A run is asked for in pieces that a server sends without an acknowledgement, for nothing is on disk
+//! before all of it is here. How much that is shows when the server falls silent in the middle.
+//!
 //! Who is asked may be ahead, and have removed some of them meanwhile. If not as many came as there
 //! were, the replica only adds until it is as far (see `exact`).
 
@@ -37,11 +40,14 @@ pub(super) struct Mending {
     step: Step,
     /// How often a member was asked.
     turns: usize,
+    /// How many sequences are asked for at once, and those that are being asked for now.
+    piece: u64,
+    asked: (Sequence, Sequence),
     /// What came, and the sequence that is to come next.
     block: BytesMut,
     places: Vec<Place>,
     next: Sequence,
-    /// The member's own state, if it said it.
+    /// The newest state that a member told at the end of a piece.
     until: Option<Until>,
 }
 
@@ -76,6 +82,8 @@ impl Mending {
         // A record of which a part is applied is applied by who has all of it.
         let min_applied = mark.applied.plus(u64::from(mark.entries > 0));
         Self {
+            piece: u64::MAX,
+            asked: range,
             next: range.0,
             range,
             lost,
@@ -105,10 +113,10 @@ impl Mending {
         format!("messages {first} to {last} are lost here: {doing}")
     }
 
-    /// Takes one message; whether it was the last.
+    /// Takes one message; whether it was the last of the piece.
     fn receive(&mut self, context: &Context<'_>, payload: &Bytes) -> Result<bool, MendError> {
         if payload.is_empty() {
-            let all = self.next > self.range.1;
+            let all = self.next > self.asked.1;
             return if all { Ok(true) } else { Err(MendError::TooEarly { expected: self.next }) };
         }
         match Op::of(payload)? {
@@ -128,7 +136,10 @@ impl Mending {
             }
             Op::Unknown(exact::OP) => {
                 let until = exact::decode(payload, context.limits)?;
-                self.until = Some(until.ok_or(MendError::Op(exact::OP))?);
+                let until = until.ok_or(MendError::Op(exact::OP))?;
+                if self.until.as_ref().is_none_or(|known| known.index <= until.index) {
+                    self.until = Some(until);
+                }
             }
             op => return Err(MendError::Op(op.as_u8())),
         }
@@ -136,8 +147,8 @@ impl Mending {
     }
 
     fn advance(&mut self, first: Sequence, last: Sequence) -> Result<(), MendError> {
-        if first != self.next || last > self.range.1 {
-            let (expected, last) = (self.next, self.range.1);
+        if first != self.next || last > self.asked.1 {
+            let (expected, last) = (self.next, self.asked.1);
             return Err(MendError::Sequence { expected, last, found: first });
         }
         self.next = last.next();
@@ -151,7 +162,7 @@ impl Mending {
         payload: &Bytes,
     ) -> Result<(), MendError> {
         // A store loses what lies together: no more than one of its blocks.
-        let limit = context.limits.stream_catchup_bytes.get().min(u64::from(u32::MAX));
+        let limit = context.limits.snapshot.get().min(u64::from(u32::MAX));
         let (offset, length) = (self.block.len() as u64, payload.len() as u64);
         if offset.saturating_add(length) > limit {
             return Err(MendError::TooMuch { limit });
@@ -166,6 +177,26 @@ impl Mending {
     fn server(&self, leader: Option<PeerId>, others: &[PeerId]) -> Option<PeerId> {
         let leader = leader.filter(|leader| self.turns == 0 && others.contains(leader));
         leader.or_else(|| others.get(self.turns.checked_rem(others.len())?).copied())
+    }
+
+    /// Begins with nothing: what came is of no use.
+    fn drop_what_came(&mut self) {
+        self.next = self.range.0;
+        self.block.clear();
+        self.places.clear();
+        self.until = None;
+    }
+
+    /// The next piece; how much a server sends unasked is as much as came of the last.
+    fn next_piece(&mut self) -> (Sequence, Sequence) {
+        let last = self.next.plus(self.piece.saturating_sub(1));
+        self.asked = (self.next, last.min(self.range.1));
+        self.asked
+    }
+
+    /// How many sequences of the piece came.
+    const fn came(&self) -> u64 {
+        self.next.since(self.asked.0)
     }
 
     fn stop_listening(&self, context: &mut Context<'_>) {
@@ -207,14 +238,20 @@ impl Stream {
             return;
         };
         mending.turns = mending.turns.saturating_add(1);
-        mending.next = mending.range.0;
-        mending.block.clear();
-        mending.places.clear();
-        mending.until = None;
+        self.ask_for_piece(context, server);
+    }
+
+    /// Asks a member for the next of the lost messages.
+    fn ask_for_piece(&mut self, context: &mut Context<'_>, server: PeerId) {
+        let Phase::Restoring(Restore { mending: Some(mending), .. }) = &mut self.phase else {
+            return;
+        };
+        mending.stop_listening(context);
+        let (first, last) = mending.next_piece();
         let request = SyncRequest {
             peer: Some(self.me),
-            first: mending.range.0,
-            last: mending.range.1,
+            first,
+            last,
             delete_ranges: true,
             min_applied: mending.min_applied,
         };
@@ -248,10 +285,15 @@ impl Stream {
             return;
         }
         *until = context.now + context.timers.catchup_silence;
+        let server = *server;
         match mending.receive(context, payload) {
-            Ok(true) => self.mended(context),
+            Ok(true) if mending.next > mending.range.1 => self.mended(context),
+            Ok(true) => self.ask_for_piece(context, server),
             Ok(false) => {}
-            Err(error) => self.mending_failed(context, &error),
+            Err(error) => {
+                mending.drop_what_came();
+                self.mending_failed(context, &error);
+            }
         }
     }
 
@@ -269,12 +311,26 @@ impl Stream {
     pub(super) fn mending_deadline(&mut self, context: &mut Context<'_>) {
         let Phase::Restoring(Restore { mending: Some(mending), .. }) = &self.phase else { return };
         match mending.step {
-            Step::Receiving { until, .. } if context.now >= until => {
-                self.mending_failed(context, &MendError::Silent);
+            Step::Receiving { server, until, .. } if context.now >= until => {
+                self.mending_fell_silent(context, server);
             }
             Step::Resting { until } if context.now >= until => self.ask_for_lost(context),
             _ => {}
         }
+    }
+
+    /// A server that sent a part waits for acknowledgements: it is asked for as much at once from now
+    /// on. One that sent nothing is given up.
+    fn mending_fell_silent(&mut self, context: &mut Context<'_>, server: PeerId) {
+        let Phase::Restoring(Restore { mending: Some(mending), .. }) = &mut self.phase else {
+            return;
+        };
+        let came = mending.came();
+        if came == 0 {
+            return self.mending_failed(context, &MendError::Silent);
+        }
+        mending.piece = came;
+        self.ask_for_piece(context, server);
     }
 
     /// All that a member has of the lost messages is here.

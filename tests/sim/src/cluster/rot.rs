@@ -58,7 +58,11 @@ impl Cluster {
         for group in groups.map(GroupId) {
             let members = self.members_of(group);
             let others = members.iter().filter(|other| **other != machine);
-            let sound = others.filter(|other| self.disks[other.0].is_sound(group)).count();
+            let sound = |other: &&Machine| {
+                let disk = &self.disks[other.0];
+                disk.is_sound(group) && disk.has_records(group)
+            };
+            let sound = others.filter(sound).count();
             if sound <= members.len() / 2 || self.members_change(group) {
                 continue;
             }

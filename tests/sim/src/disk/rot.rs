@@ -99,6 +99,12 @@ impl Disk {
             && applied.is_none_or(|applied| applied >= disk.durable.snapshot_index())
     }
 
+    /// Whether a group has begun on it: the vote of who has no record does not count, unless all give
+    /// theirs.
+    pub fn has_records(&self, group: GroupId) -> bool {
+        self.groups.get(&group).is_some_and(|disk| disk.durable.last() > Index::ZERO)
+    }
+
     /// Whether it says that all that was promised is on it.
     pub fn says_whole(&self, group: GroupId) -> bool {
         let written = self.groups.get(&group).and_then(|disk| disk.durable.standing());
