@@ -152,7 +152,6 @@ impl Dense {
     }
 
     /// The offset of the next message.
-    #[cfg(test)]
     pub(super) fn end(&self) -> usize {
         self.start + self.slots.len()
     }

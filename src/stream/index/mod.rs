@@ -264,9 +264,9 @@ impl StreamIndex {
             self.sealed.clear();
             self.start_tail(last.saturating_add(1));
         } else if number == self.tail_number {
-            let (_, from) = place(self.last);
             if let Chunk::Dense(dense) = &mut self.tail {
-                dense.push_holes(offset - from);
+                // The tail ends behind the last, or begins there when that one ended its chunk.
+                dense.push_holes(offset + 1 - dense.end());
             }
         } else {
             self.seal_tail(last.saturating_add(1));

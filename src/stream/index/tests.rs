@@ -38,6 +38,7 @@ impl Model {
 enum Step {
     Append { gap: u64, subject: usize },
     Skip(u64),
+    SkipToEndOfChunk,
     Remove(u64),
     Compact(u64),
     RemoveMatching { subject: usize, before: u64, keep: u64 },
@@ -49,6 +50,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         30 => (gap, 0..4_usize).prop_map(|(gap, subject)| Step::Append { gap, subject }),
         2 => (0..5000_u64).prop_map(Step::Skip),
+        1 => Just(Step::SkipToEndOfChunk),
         10 => any::<u64>().prop_map(Step::Remove),
         2 => any::<u64>().prop_map(Step::Compact),
         1 => (0..4_usize, any::<u64>(), 0..5_u64)
@@ -74,6 +76,10 @@ fn perform(index: &mut StreamIndex, model: &mut Model, step: Step) {
         Step::Skip(count) => {
             index.skip_to(Sequence::new(model.last + count));
             model.last += count;
+        }
+        Step::SkipToEndOfChunk => {
+            let end = (model.last / CHUNK + 2) * CHUNK - 1;
+            perform(index, model, Step::Skip(end - model.last));
         }
         Step::Remove(any) => {
             let sequence = among(model, any);
@@ -211,6 +217,18 @@ proptest! {
         check(&other, &model);
         assert!(index.deleted_parts().eq(other.deleted_parts()));
     }
+}
+
+/// A skip that ends with a chunk leaves an empty tail in the next one; another skip begins there.
+#[test]
+fn a_skip_goes_on_behind_one_that_ended_with_its_chunk() {
+    let (mut index, mut model) = (StreamIndex::new(1), Model::default());
+    perform(&mut index, &mut model, Step::Append { gap: 0, subject: 0 });
+    perform(&mut index, &mut model, Step::SkipToEndOfChunk);
+    assert_eq!(index.last().get(), 2 * CHUNK - 1);
+    perform(&mut index, &mut model, Step::Skip(3));
+    perform(&mut index, &mut model, Step::Append { gap: 0, subject: 1 });
+    check(&index, &model);
 }
 
 #[test]
