@@ -9,6 +9,11 @@ use jetwake::wire::{StreamConfig, StreamState};
 use jetwake_sim::lone::{self, Append, Lone, LoneDisk, Message};
 
 const MEMBERS: [&str; 3] = ["n1", "n2", "n3"];
+/// Ten thousand letters.
+const LONG: &str = match str::from_utf8(&[b'd'; 10_000]) {
+    Ok(text) => text,
+    Err(_) => panic!("letters are text"),
+};
 
 /// A follower of `n2` that keeps no live entry from beyond a gap.
 fn follower() -> Lone {
@@ -206,6 +211,45 @@ fn a_leader_feeds_a_follower_within_its_window_and_keeps_nobody_waiting() {
         flying.extend(fed(&mut node));
     }
     assert_eq!(node.status().peers.iter().map(|peer| peer.last.get()).min(), Some(31));
+}
+
+/// Found by random seeds: a follower whose disk took little at a time was sent two megabytes whenever it
+/// asked.
+#[test]
+fn a_feed_that_begins_again_and_again_sends_little_in_vain() {
+    let config = lone::config(&MEMBERS, GroupKind::Plain);
+    let whole = config.limits.log_catchup_in_flight.get();
+    let mut node = Lone::start(config, LoneDisk::default());
+    let long = |index: u64| Append::by("n2", 1).after(u64::from(index > 1), index - 1).entry(LONG);
+    (1..=400).for_each(|index| node.hear(&long(index)));
+    node.elect(&["n3"]);
+    node.sent();
+    let fed = |node: &mut Lone, inbox: &Subject| {
+        let sent = node.sent().into_iter().filter(|sent| sent.subject == *inbox);
+        sent.map(|sent| match sent.message {
+            Message::Append(entry) => entry.encoded_len() as u64,
+            other => panic!("it feeds {other:?}"),
+        })
+        .collect::<Vec<_>>()
+    };
+
+    let mut on_disk = 0;
+    for (number, inbox) in ["first000", "second00", "third000"].into_iter().enumerate() {
+        let inbox = Subject::from(format!("$NRG.CR.{inbox}"));
+        node.ask_catchup("n2", (1, number as u64), &inbox);
+        let bytes: u64 = fed(&mut node, &inbox).iter().sum();
+        assert!((10_000..50_000).contains(&bytes), "{bytes} are sent to who has asked anew");
+        on_disk = number as u64;
+    }
+    // What gets on is soon sent as much as it may be.
+    let inbox = Subject::from_static("$NRG.CR.third000");
+    let mut most = 0;
+    while on_disk < 350 {
+        on_disk += 3;
+        node.respond("n2", (1, on_disk, false), None);
+        most = most.max(fed(&mut node, &inbox).len());
+    }
+    assert!(most as u64 * 10_000 > whole / 4, "{most} at once");
 }
 
 /// Found by a random seed: a clock jumped ahead, and the catchup of a log came due at the very moment

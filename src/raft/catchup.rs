@@ -1,8 +1,10 @@
 //! A leader feeds one follower that lags: records from its log, after its snapshot if the log
 //! does not reach back far enough.
 //!
-//! Each feed has a window of its own (`Limits::log_catchup_in_flight`) and never holds up the
-//! others. What is sent carries the leader's term, so that a deposed leader's feed is ignored.
+//! Each feed has a window of its own and never holds up the others. It begins small and doubles with
+//! each word of progress, up to `Limits::log_catchup_in_flight`: a follower that has to ask again and
+//! again was sent little in vain. What is sent carries the leader's term, so that a deposed leader's
+//! feed is ignored.
 
 use alloc::collections::VecDeque;
 use alloc::format;
@@ -36,6 +38,9 @@ pub(super) enum Load {
     },
 }
 
+/// Bytes in flight of a feed that has not heard of progress yet.
+const FIRST_WINDOW: u64 = 32 << 10;
+
 /// A follower that is being fed.
 #[derive(Debug)]
 pub(super) struct Feed {
@@ -44,6 +49,8 @@ pub(super) struct Feed {
     /// Sent and not yet on the follower's disk, ascending, with sizes.
     sent: VecDeque<(Index, u64)>,
     in_flight: u64,
+    /// How many bytes may be in flight.
+    window: u64,
     loading: Option<LoadId>,
     /// Whether the follower was told where the log ends.
     told_end: bool,
@@ -81,6 +88,7 @@ impl Raft {
             next,
             sent: VecDeque::new(),
             in_flight: 0,
+            window: FIRST_WINDOW.min(context.limits.log_catchup_in_flight.get()),
             loading: None,
             told_end: false,
             until: context.now + context.timers.log_catchup_stall,
@@ -99,12 +107,11 @@ impl Raft {
                 let (inbox, index) = (feed.inbox.clone(), feed.next.previous());
                 return self.start_feed(context, peer, index, inbox);
             }
-            let window = context.limits.log_catchup_in_flight.get();
-            if feed.loading.is_some() || feed.in_flight >= window || feed.next > last {
+            if feed.loading.is_some() || feed.in_flight >= feed.window || feed.next > last {
                 break;
             }
             let Some(record) = self.log.record(feed.next).cloned() else {
-                let room = window - feed.in_flight;
+                let room = feed.window - feed.in_flight;
                 let most = ByteCount::new(context.limits.load.get().min(room));
                 let load = context.out.load(self.group, feed.next, last, most);
                 feed.loading = Some(load);
@@ -173,11 +180,16 @@ impl Raft {
         let State::Leader(leader) = &mut self.state else { return };
         let Some(feed) = feed_of(leader, peer) else { return };
         feed.until = context.now + context.timers.log_catchup_stall;
+        let before = feed.in_flight;
         while let Some((sent, bytes)) = feed.sent.front().copied()
             && sent <= index
         {
             feed.sent.pop_front();
             feed.in_flight -= bytes;
+        }
+        if feed.in_flight < before {
+            let most = context.limits.log_catchup_in_flight.get();
+            feed.window = feed.window.saturating_mul(2).min(most);
         }
         self.feed(context, peer);
     }
