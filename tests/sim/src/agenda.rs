@@ -6,35 +6,38 @@ use std::collections::BinaryHeap;
 
 use jetwake::time::Time;
 
-/// A queue of things that become due.
+/// A queue of things that become due. What is sorted are small entries; the things stay where they
+/// were put.
 #[derive(Debug)]
 pub struct Agenda<T> {
-    entries: BinaryHeap<Entry<T>>,
+    entries: BinaryHeap<Entry>,
+    things: Vec<Option<T>>,
+    free: Vec<usize>,
     numbered: u64,
 }
 
 #[derive(Debug)]
-struct Entry<T> {
+struct Entry {
     at: Time,
     number: u64,
-    due: T,
+    place: usize,
 }
 
-impl<T> PartialEq for Entry<T> {
+impl PartialEq for Entry {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other) == Ordering::Equal
     }
 }
 
-impl<T> Eq for Entry<T> {}
+impl Eq for Entry {}
 
-impl<T> PartialOrd for Entry<T> {
+impl PartialOrd for Entry {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl<T> Ord for Entry<T> {
+impl Ord for Entry {
     /// The earliest is the greatest, because the heap hands out the greatest first.
     fn cmp(&self, other: &Self) -> Ordering {
         (other.at, other.number).cmp(&(self.at, self.number))
@@ -43,7 +46,7 @@ impl<T> Ord for Entry<T> {
 
 impl<T> Default for Agenda<T> {
     fn default() -> Self {
-        Self { entries: BinaryHeap::new(), numbered: 0 }
+        Self { entries: BinaryHeap::new(), things: Vec::new(), free: Vec::new(), numbered: 0 }
     }
 }
 
@@ -51,12 +54,17 @@ impl<T> Agenda<T> {
     /// Puts down what becomes due at a moment.
     pub fn put(&mut self, at: Time, due: T) {
         self.numbered += 1;
-        self.entries.push(Entry { at, number: self.numbered, due });
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.things.push(None);
+            self.things.len() - 1
+        });
+        self.things[place] = Some(due);
+        self.entries.push(Entry { at, number: self.numbered, place });
     }
 
     /// Whether anything of this kind is still to come.
     pub fn any(&self, mut so: impl FnMut(&T) -> bool) -> bool {
-        self.entries.iter().any(|entry| so(&entry.due))
+        self.things.iter().flatten().any(&mut so)
     }
 
     /// When the next thing is due.
@@ -66,7 +74,9 @@ impl<T> Agenda<T> {
 
     /// Takes the next thing.
     pub fn take(&mut self) -> Option<(Time, T)> {
-        self.entries.pop().map(|entry| (entry.at, entry.due))
+        let Entry { at, place, .. } = self.entries.pop()?;
+        self.free.push(place);
+        self.things[place].take().map(|due| (at, due))
     }
 }
 
