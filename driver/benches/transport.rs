@@ -18,7 +18,7 @@ use jetwake_driver::client::{Access, Client, NodeAddress};
 use jetwake_driver::clock::Clock;
 use jetwake_driver::transport::certificates::Authority;
 use jetwake_driver::transport::tls::Security;
-use jetwake_driver::transport::{Bounds, Inbound, Transport, TransportSettings};
+use jetwake_driver::transport::{Bounds, Inbound, Transport, TransportSettings, Way};
 
 const WINDOW: u64 = 8192;
 
@@ -55,6 +55,7 @@ fn settings(name: &str, security: Security, peers: &[(&str, &str)]) -> Transport
         cluster: "bench".into(),
         listen: "127.0.0.1:0".into(),
         peers: peers.collect::<BTreeMap<_, _>>(),
+        way: Way::Direct,
         security,
         bounds: Bounds::default(),
         seed: 1,
@@ -91,7 +92,8 @@ fn messages(sending: Security, receiving: Security, size: usize, many: u64) -> D
         let (transport, mut inbound) = Transport::start(settings).await.expect("a free port");
         while !matches!(inbound.recv().await, Some(Inbound::Connected(_))) {}
         let to = Destination::Peers(Arc::new([PeerId::from_name("n2")]));
-        let (subject, payload) = (Subject::from_static("$NRG.AE.S-R3F-abcdefgh"), vec![7; size]);
+        let (subject, payload) =
+            (Subject::from_static("$NRG.AE.S-R3F-abcdefgh"), Bytes::from(vec![7; size]));
         let clock = Clock::start();
         let started = clock.now();
         for count in 0..many {

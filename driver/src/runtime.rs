@@ -208,7 +208,7 @@ impl<S: Storage> Runtime<S> {
                         continue;
                     }
                     let event = Event::Received {
-                        from: Some(from),
+                        from,
                         subject: message.subject,
                         reply: message.reply,
                         payload: message.payload,
@@ -244,8 +244,14 @@ impl<S: Storage> Runtime<S> {
                     self.transport.send(&to, &subject, reply.as_ref(), &payload);
                 }
                 Command::Answer { id, answer } => self.requests.answer(id, &answer),
-                Command::Subscribe(subject) => self.interest.add(subject),
-                Command::Unsubscribe(subject) => self.interest.remove(&subject),
+                Command::Subscribe(subject) => {
+                    self.transport.listen(&subject);
+                    self.interest.add(subject);
+                }
+                Command::Unsubscribe(subject) => {
+                    self.transport.listen_no_longer(&subject);
+                    self.interest.remove(&subject);
+                }
                 Command::Report { group, report } => self.names.tell(group, &report),
                 Command::Write { .. }
                 | Command::Load { .. }

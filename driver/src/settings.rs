@@ -3,6 +3,8 @@
 //! Both are read into the same [`Given`]; [`Settings`] is what came of it, complete and checked.
 //! Every error names the file or flag, the field, what was found and what was expected.
 
+mod way;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,8 +16,12 @@ use jetwake::wire::StreamConfig;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+#[cfg(feature = "nats")]
+use crate::transport::nats::NatsAccess;
 use crate::transport::tls::{Security, TlsFiles, can_be_certified};
-use crate::transport::{Bounds, TransportSettings};
+use crate::transport::{Bounds, TransportSettings, Way};
+
+pub use way::GivenTransport;
 
 /// The cluster's name unless one is given.
 pub const DEFAULT_CLUSTER: &str = "jetwake";
@@ -73,6 +79,11 @@ pub struct Given {
     /// The streams, the same on every server.
     #[serde(rename = "stream")]
     pub streams: Vec<GivenStream>,
+    /// How servers reach each other: `tcp`, or `nats` for a NATS server between them.
+    pub transport: Option<GivenTransport>,
+    /// The NATS server.
+    #[cfg(feature = "nats")]
+    pub nats: Option<NatsAccess>,
     /// Certificates and key.
     pub tls: Option<TlsFiles>,
     /// Plain TCP instead of TLS.
@@ -146,6 +157,10 @@ impl Given {
         for path in tls.chain(&mut given.dir) {
             *path = folder.join(&*path);
         }
+        #[cfg(feature = "nats")]
+        for path in given.nats.iter_mut().flat_map(NatsAccess::paths) {
+            *path = folder.join(&*path);
+        }
         Ok(given)
     }
 
@@ -174,6 +189,9 @@ impl Given {
             seed: self.seed.or(other.seed),
             peers,
             streams: if self.streams.is_empty() { other.streams } else { self.streams },
+            transport: self.transport.or(other.transport),
+            #[cfg(feature = "nats")]
+            nats: self.nats.or(other.nats),
             tls,
             insecure_plaintext,
             timers,
@@ -199,6 +217,8 @@ pub struct Settings {
     pub peers: BTreeMap<String, String>,
     /// The groups, which follow from the streams.
     pub groups: Vec<GroupConfig>,
+    /// How servers reach each other.
+    pub way: Way,
     /// The files of TLS; none for plain TCP.
     pub tls: Option<TlsFiles>,
     /// Every bound of the core.
@@ -215,15 +235,22 @@ impl TryFrom<Given> for Settings {
             field: field.into(),
             why: format!("missing, expected {what}"),
         };
-        let name = given.name.ok_or_else(|| missing("name", "the name of this server"))?;
-        let listen =
-            given.listen.ok_or_else(|| missing("listen", "an address such as 127.0.0.1:4101"))?;
-        let dir = given.dir.ok_or_else(|| missing("dir", "the folder for the data"))?;
-        let mut peers = given.peers;
+        let name = given.name.clone().ok_or_else(|| missing("name", "the name of this server"))?;
+        let listen = given
+            .listen
+            .clone()
+            .ok_or_else(|| missing("listen", "an address such as 127.0.0.1:4101"))?;
+        let dir = given.dir.clone().ok_or_else(|| missing("dir", "the folder for the data"))?;
+        let mut peers = given.peers.clone();
         // The same list of servers may be given to all of them.
         peers.remove(&name);
         let servers: Vec<String> = std::iter::once(&name).chain(peers.keys()).cloned().collect();
-        let tls = security(given.tls, given.insecure_plaintext, &servers)?;
+        let tls = security(given.tls.clone(), given.insecure_plaintext, &servers)?;
+        let way = way::settle(&given)?;
+        let unknown = |(_, address): &(&String, &String)| address.is_empty();
+        if let Some((peer, _)) = peers.iter().find(unknown).filter(|_| way == Way::Direct) {
+            return wrong("peers", format!("found no address for {peer:?}, expected HOST:PORT"));
+        }
         distinct(&servers)?;
         let groups = groups(given.streams, &servers, &name)?;
         Ok(Self {
@@ -236,6 +263,7 @@ impl TryFrom<Given> for Settings {
             dir,
             peers,
             groups,
+            way,
             tls,
         })
     }
@@ -272,6 +300,7 @@ impl Settings {
             cluster: self.cluster.clone(),
             listen: self.listen.clone(),
             peers: self.peers.clone(),
+            way: self.way.clone(),
             security,
             bounds,
             seed,

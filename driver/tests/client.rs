@@ -14,7 +14,7 @@ use jetwake_driver::client::publisher::{
 };
 use jetwake_driver::client::{Access, Client, ClientError, NodeAddress};
 use jetwake_driver::transport::tls::Security;
-use jetwake_driver::transport::{Bounds, Inbound, Transport, TransportSettings};
+use jetwake_driver::transport::{Bounds, Inbound, Transport, TransportSettings, Way};
 use tokio::task::JoinHandle;
 
 /// What the nodes share: who leads, and what is stored.
@@ -76,6 +76,7 @@ async fn node(
         cluster: "test".into(),
         listen: "127.0.0.1:0".into(),
         peers: BTreeMap::new(),
+        way: Way::Direct,
         security: Security::Plaintext,
         bounds: Bounds::default(),
         seed: 1,

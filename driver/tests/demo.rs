@@ -97,6 +97,7 @@ fn nodes_that_do_not_run_are_named_and_the_folder_is_kept() {
     let options = Options {
         source: Source::Made { messages: 100, size: 1 },
         dir: Some(dir.path().to_owned()),
+        between: None,
         keep: false,
         quiet_stdout: true,
         program: "false".into(),

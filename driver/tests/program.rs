@@ -73,7 +73,7 @@ fn usage_errors_exit_2_and_say_what_was_expected() {
         (&[], "Usage: jetwake"),
         (&["node", "--bogus"], "unexpected argument '--bogus'"),
         (&["node"], "name: missing, expected the name of this server"),
-        (&["node", "--peer", "n2"], "expected NAME=VALUE"),
+        (&["node", "--peer", "n2="], "expected NAME=VALUE"),
         (&["node", "--timer", "heartbeat=soon"], "found \"soon\", expected a duration"),
         (&node, "tls: missing, expected ca, certificate and key"),
         (&["pub", "S"], "<SUBJECT>"),

@@ -16,7 +16,9 @@ use jetwake_driver::transport::body::{Hello, Role, decode_one};
 use jetwake_driver::transport::certificates::Authority;
 use jetwake_driver::transport::frame::{self, Kind};
 use jetwake_driver::transport::tls::{Security, TlsFiles};
-use jetwake_driver::transport::{Bounds, Inbound, Transport, TransportError, TransportSettings};
+use jetwake_driver::transport::{
+    Bounds, Inbound, Transport, TransportError, TransportSettings, Way,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::Receiver;
@@ -32,6 +34,7 @@ fn settings(name: &str, peers: &[(&str, &str)]) -> TransportSettings {
         cluster: "test".into(),
         listen: "127.0.0.1:0".into(),
         peers: peers.collect::<BTreeMap<_, _>>(),
+        way: Way::Direct,
         security: Security::Plaintext,
         bounds: Bounds { reconnect_max: Duration::from_millis(100), ..Bounds::default() },
         seed: 7,
@@ -181,12 +184,12 @@ async fn messages_of_one_turn_share_a_frame_and_keep_their_order() {
     let to = Destination::Peers(Arc::new([n2]));
     for group in 0..5000_u32 {
         let subject = Subject::from(format!("$NRG.AE.g{group}"));
-        first.send(&to, &subject, Some(&subject), &group.to_le_bytes());
+        first.send(&to, &subject, Some(&subject), &Bytes::copy_from_slice(&group.to_le_bytes()));
     }
     let (mut got, mut batches) = (0_u32, 0);
     while got < 5000 {
         let Inbound::Messages { from, messages } = next(&mut inbound).await else { continue };
-        assert_eq!(from, PeerId::from_name("n1"));
+        assert_eq!(from, Some(PeerId::from_name("n1")));
         for message in messages {
             assert_eq!(message.payload, &got.to_le_bytes()[..]);
             assert_eq!(message.subject, Subject::from(format!("$NRG.AE.g{got}")));
@@ -207,7 +210,7 @@ async fn a_peer_that_comes_back_is_connected_again() {
     for life in 0..3_u8 {
         let (second, mut received) = start(&n2).await;
         assert!(matches!(next(&mut inbound).await, Inbound::Connected(_)), "life {life}");
-        first.send(&to, &subject, None, &[life]);
+        first.send(&to, &subject, None, &Bytes::copy_from_slice(&[life]));
         let payload = loop {
             if let Inbound::Messages { messages, .. } = next(&mut received).await {
                 break messages[0].payload.clone();
@@ -217,7 +220,7 @@ async fn a_peer_that_comes_back_is_connected_again() {
         drop(second);
         assert!(matches!(next(&mut inbound).await, Inbound::Disconnected(_)), "life {life}");
         // Nobody is there: the message is lost and counted, not kept for later.
-        first.send(&to, &subject, None, b"lost");
+        first.send(&to, &subject, None, &Bytes::from_static(b"lost"));
         assert_eq!(first.counters().messages_unconnected.get(), u64::from(life) + 1);
     }
 }
@@ -234,7 +237,7 @@ async fn a_peer_that_does_not_read_costs_no_more_than_its_bound() {
     assert!(matches!(next(&mut inbound).await, Inbound::Connected(_)));
 
     let to = Destination::Subscribers;
-    let (subject, payload) = (Subject::from_static("s"), vec![0; 100_000]);
+    let (subject, payload) = (Subject::from_static("s"), Bytes::from(vec![0; 100_000]));
     for _ in 0..1000 {
         transport.send(&to, &subject, None, &payload);
         tokio::task::yield_now().await;
@@ -321,7 +324,7 @@ async fn peers_and_clients_of_one_authority_meet_under_tls() {
     let (first, mut from_first) = start(&n1).await;
     let (_second, mut inbound) = start(&n2).await;
     assert!(matches!(next(&mut from_first).await, Inbound::Connected(_)));
-    let payload = vec![9; 1_000_000];
+    let payload = Bytes::from(vec![9; 1_000_000]);
     first.send(&Destination::Subscribers, &Subject::from_static("s"), None, &payload);
     let got = loop {
         if let Inbound::Messages { messages, .. } = next(&mut inbound).await {

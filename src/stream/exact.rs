@@ -6,25 +6,34 @@
 //! that state has not, and is the same again. nats-server sends no such state, and is believed as its
 //! own followers believe it.
 //!
-//! The question is a field of the request that nats-server passes over; the answer is a message with
+//! The question is a field of the request that nats-server passes over, as is who is asked; the answer is a message with
 //! an op that it does not have, which nobody gets who did not ask.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::Stream;
 use super::contents::Contents;
 use super::index::Ranges;
 use super::state::{decode_state, remove_deleted};
 use crate::context::Context;
-use crate::ids::Index;
+use crate::ids::{Index, PeerId};
 use crate::limits::Limits;
-use crate::wire::{StreamState, WireError};
+use crate::wire::{StreamState, WireError, peer_text};
 
 /// The first byte of a state that ends a catchup.
 pub(super) const OP: u8 = 0xff;
-/// The field of a request that asks for it.
-const FIELD: &[u8] = b",\"jetwake_state\":true}";
+/// The fields of a request that nats-server passes over.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Asked {
+    /// Whether the state is wanted at the end.
+    #[serde(rename = "jetwake_state")]
+    pub(super) state: bool,
+    /// Who is asked. All members hear a request where a NATS server carries it, and one may answer.
+    #[serde(rename = "jetwake_of", with = "peer_text")]
+    pub(super) of: Option<PeerId>,
+}
 
 /// What a replica that only adds will be once it has applied as much.
 #[derive(Clone, Debug)]
@@ -33,23 +42,22 @@ pub(super) struct Until {
     pub(super) state: StreamState,
 }
 
-/// A request that asks for the state at its end too.
-pub(super) fn ask(request: &Bytes) -> Bytes {
-    let Some(open) = request.strip_suffix(b"}") else { return request.clone() };
-    let mut out = BytesMut::with_capacity(open.len() + FIELD.len());
+/// A request to one member, which asks for the state at its end too.
+pub(super) fn ask(request: &Bytes, of: PeerId) -> Bytes {
+    let asked = serde_json::to_vec(&Asked { state: true, of: Some(of) }).unwrap_or_default();
+    let (Some(open), Some(fields)) = (request.strip_suffix(b"}"), asked.strip_prefix(b"{")) else {
+        return request.clone();
+    };
+    let mut out = BytesMut::with_capacity(open.len() + 1 + fields.len());
     out.put_slice(open);
-    out.put_slice(FIELD);
+    out.put_u8(b',');
+    out.put_slice(fields);
     out.freeze()
 }
 
-/// Whether a request asks for the state at its end.
-pub(super) fn is_asked(request: &[u8]) -> bool {
-    #[derive(Deserialize)]
-    struct Asked {
-        #[serde(default)]
-        jetwake_state: bool,
-    }
-    serde_json::from_slice(request).is_ok_and(|asked: Asked| asked.jetwake_state)
+/// What a request says in our own fields.
+pub(super) fn asked(request: &[u8]) -> Asked {
+    serde_json::from_slice(request).unwrap_or_default()
 }
 
 /// The message that tells the state after a record.
@@ -133,8 +141,12 @@ mod tests {
             min_applied: Index::new(4),
         };
         let plain = request.to_bytes();
-        let asking = ask(&plain);
-        assert!(is_asked(&asking) && !is_asked(&plain) && !is_asked(b"x"));
+        let of = PeerId::from_name("n2");
+        let asking = ask(&plain, of);
+        assert!(asked(&asking).state && asked(&asking).of == Some(of));
+        for not in [&plain[..], b"x"] {
+            assert!(!asked(not).state && asked(not).of.is_none());
+        }
         assert_eq!(SyncRequest::decode(&asking, &Limits::default()), Ok(request));
     }
 

@@ -261,7 +261,7 @@ impl Stream {
             to: Destination::Peers(Arc::from([server])),
             subject: self.sync.clone(),
             reply: Some(inbox.clone()),
-            payload: exact::ask(&request.to_bytes()),
+            payload: exact::ask(&request.to_bytes(), server),
         });
         let until = context.now + context.timers.catchup_start;
         mending.step = Step::Receiving { server, inbox, until };

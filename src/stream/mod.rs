@@ -470,11 +470,17 @@ impl Stream {
                 return context.out.report(self.group, report);
             }
         };
+        let asked = exact::asked(payload);
+        // A nats-server names nobody: its subject is the leader's alone.
+        let meant = match asked.of {
+            Some(of) => of == self.me,
+            None => from.is_some() || self.leadership.is_some(),
+        };
         // What is not current cannot serve; the asker will ask again.
-        if self.is_current() && !self.contents.only_adds() {
+        if meant && self.is_current() && !self.contents.only_adds() {
             let standing = Standing { log, ..self.standing() };
-            let asks = exact::is_asked(payload);
-            let verdict = self.server.start(context, from, (&request, asks), inbox, standing);
+            let asks = (&request, asked.state);
+            let verdict = self.server.start(context, from, asks, inbox, standing);
             self.judge(verdict);
             self.end_served(context);
         }

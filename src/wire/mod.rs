@@ -32,7 +32,7 @@ mod meta_op;
 mod meta_snapshot;
 mod op;
 mod peer_state;
-mod peer_text;
+pub(crate) mod peer_text;
 mod publish_ack;
 mod purge;
 mod raft_snapshot;

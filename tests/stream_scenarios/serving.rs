@@ -76,6 +76,29 @@ fn what_cannot_be_asked_for_is_refused() {
 }
 
 #[test]
+fn a_request_that_all_members_hear_is_served_by_whom_it_names_or_by_the_leader() {
+    let served = |leads: bool, of: &str| {
+        let (mut one, _) = with_limits(Limits::default(), 10);
+        if !leads {
+            one.with_stream(|stream, cx| stream.leadership_lost(cx));
+        }
+        let more = match of {
+            "" => String::new(),
+            of => format!(",\"jetwake_of\":\"{}\"", PeerId::from_name(of)),
+        };
+        let request = String::from_utf8(request(1, 10, 1).to_vec()).expect("JSON");
+        let request = Bytes::from(request.replace('}', &format!("{more}}}")));
+        let (reply, log) = (Some(inbox("abcdefgh")), Index::new(1));
+        one.with_stream(|stream, cx| stream.handle_sync_request(cx, None, reply, &request, log));
+        !one.sent.is_empty()
+    };
+    assert!(served(true, ""), "a nats-server asks whoever leads");
+    assert!(!served(false, ""), "two would serve the same messages twice");
+    assert!(served(false, "n1") && served(true, "n1"), "it is asked by name");
+    assert!(!served(true, "n3") && !served(false, "n3"), "another is asked");
+}
+
+#[test]
 fn a_replica_that_is_not_current_serves_nobody() {
     let (mut one, mut log) = with_limits(Limits::default(), 10);
     let mut two = Replica::new("n2", Store::default());

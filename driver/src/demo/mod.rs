@@ -62,6 +62,9 @@ pub struct Options {
     pub source: Source,
     /// Where the demo's folder is made; the system's temporary folder if none is given.
     pub dir: Option<PathBuf>,
+    /// The URL of a NATS server through which the nodes are to reach each other; they dial each
+    /// other if there is none.
+    pub between: Option<String>,
     /// Leave the folder there.
     pub keep: bool,
     /// Keep stdout free: tell the story on stderr.
@@ -202,7 +205,12 @@ impl Play<'_> {
     async fn play(self, summary: &mut Summary) -> Result<Verdict, DemoError> {
         let workload = Workload::survey(self.options.source.clone())?;
         let now = self.clock.now();
-        let nodes = Nodes::prepare(self.folder.path(), &self.options.program, now)?;
+        let nodes = Nodes::prepare(
+            self.folder.path(),
+            &self.options.program,
+            self.options.between.clone(),
+            now,
+        )?;
         self.start(&nodes).await?;
         let record = RefCell::new(Record::new(workload.messages()));
         tokio::select! {

@@ -52,6 +52,8 @@ pub(super) struct Nodes {
     folder: PathBuf,
     program: PathBuf,
     cluster: String,
+    /// The NATS server through which the nodes reach each other, if they do not dial.
+    between: Option<String>,
     access: Access,
     nodes: [Node; 3],
 }
@@ -69,7 +71,12 @@ struct Node {
 
 impl Nodes {
     /// Makes certificates in the folder. Nothing is started yet.
-    pub(super) fn prepare(folder: &Path, program: &Path, now: Time) -> Result<Self, DemoError> {
+    pub(super) fn prepare(
+        folder: &Path,
+        program: &Path,
+        between: Option<String>,
+        now: Time,
+    ) -> Result<Self, DemoError> {
         let certificates = folder.join("certificates");
         let authority = Authority::open(&certificates, now, 2)?;
         for server in SERVERS {
@@ -87,7 +94,7 @@ impl Nodes {
             peak: Cell::new(None),
         };
         let (folder, program) = (folder.to_owned(), program.to_owned());
-        Ok(Self { folder, program, cluster, access, nodes: [node(), node(), node()] })
+        Ok(Self { folder, program, cluster, between, access, nodes: [node(), node(), node()] })
     }
 
     /// How a client introduces itself.
@@ -142,9 +149,14 @@ impl Nodes {
             addresses.filter(|(name, _)| **name == server).map(|(_, node)| node.address.get());
         let listen: String = own.map(|address| address.to_string()).collect();
         let cluster = &self.cluster;
+        let between = self.between.as_ref().map_or_else(String::new, |url| {
+            let url = url.escape_default();
+            let nats = format!("{{ servers = [\"{url}\"], prefix = \"{cluster}\" }}");
+            format!("transport = \"nats\"\nnats = {nats}\n")
+        });
         format!(
             "name = \"{server}\"\ncluster = \"{cluster}\"\nlisten = \"{listen}\"\n\
-             dir = \"{server}\"\n\n[peers]\n{peers}\n\
+             dir = \"{server}\"\n{between}\n[peers]\n{peers}\n\
              [[stream]]\nname = \"{STREAM}\"\nsubjects = [\"{SUBJECT_FILTER}\"]\n\n\
              [tls]\nca = \"certificates/ca.pem\"\ncertificate = \"certificates/{server}.pem\"\n\
              key = \"certificates/{server}.key\"\n\n[timers]\n{TIMERS}"
@@ -345,7 +357,8 @@ mod tests {
     fn nodes_understand_their_settings() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let now = Clock::start().now();
-        let nodes = Nodes::prepare(folder.path(), Path::new("/none"), now).expect("certificates");
+        let nodes =
+            Nodes::prepare(folder.path(), Path::new("/none"), None, now).expect("certificates");
         let error = nodes.start_all().expect_err("no such program").to_string();
         assert!(error.starts_with("/none: "), "{error}");
         let mut seen = std::collections::BTreeSet::new();

@@ -9,6 +9,7 @@ use jetwake_driver::clock::Clock;
 use jetwake_driver::demo::{
     self, Ending, FEWEST_MESSAGES, LARGEST_PAYLOAD, MOST_MESSAGES, Options, Source,
 };
+use jetwake_driver::settings::GivenTransport;
 
 use super::{Failure, block_on, tell};
 
@@ -53,6 +54,15 @@ pub(super) struct DemoArguments {
     #[arg(long)]
     keep: bool,
 
+    /// How the nodes reach each other: tcp, or nats for a NATS server between them.
+    #[arg(long, value_name = "WAY", default_value = "tcp")]
+    transport: GivenTransport,
+
+    /// The URL of a plain NATS server, such as nats://127.0.0.1:4222.
+    #[cfg(feature = "nats")]
+    #[arg(long, value_name = "URL", required_if_eq("transport", "nats"))]
+    server: Option<String>,
+
     /// Print the result on stdout as one JSON object, and all else on stderr.
     #[arg(long)]
     json: bool,
@@ -69,7 +79,8 @@ What the figures of --json mean:
   memory    the most memory that each node's process had at any time";
 
 pub(super) fn run(arguments: DemoArguments) -> Result<(), Failure> {
-    let DemoArguments { messages, size, input, dir, keep, json } = arguments;
+    let between = between(&arguments)?;
+    let DemoArguments { messages, size, input, dir, keep, json, .. } = arguments;
     let source = match input {
         Some(file) => Source::Lines { file, most: messages },
         None => Source::Made {
@@ -78,7 +89,7 @@ pub(super) fn run(arguments: DemoArguments) -> Result<(), Failure> {
         },
     };
     let program = std::env::current_exe().context("finding this program's own file")?;
-    let options = Options { source, dir, keep, quiet_stdout: json, program };
+    let options = Options { source, dir, between, keep, quiet_stdout: json, program };
     let ending = block_on(async { Ok(demo::run(options, Clock::start()).await) })?;
     print(&ending, json)?;
     let Ending { summary, folder, error } = ending;
@@ -97,6 +108,23 @@ pub(super) fn run(arguments: DemoArguments) -> Result<(), Failure> {
             Err(anyhow!("something was lost, doubled or different; {kept}").into())
         }
     }
+}
+
+/// The NATS server between the nodes, if they are not to dial each other.
+#[cfg(feature = "nats")]
+fn between(arguments: &DemoArguments) -> Result<Option<String>, Failure> {
+    match (arguments.transport, &arguments.server) {
+        (GivenTransport::Tcp, Some(_)) => {
+            Err(Failure::Usage("--server is for --transport nats".into()))
+        }
+        (_, server) => Ok(server.clone()),
+    }
+}
+
+#[cfg(not(feature = "nats"))]
+#[allow(clippy::unnecessary_wraps, reason = "with the feature it can fail")]
+fn between(_: &DemoArguments) -> Result<Option<String>, Failure> {
+    Ok(None)
 }
 
 fn print(ending: &Ending, json: bool) -> std::io::Result<()> {

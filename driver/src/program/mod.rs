@@ -9,6 +9,8 @@ mod decode;
 mod demo;
 mod get;
 mod info;
+#[cfg(feature = "nats")]
+mod nats_access;
 mod node;
 mod peer;
 mod publish;
@@ -50,7 +52,7 @@ Three nodes by hand, on one machine:
 #[derive(Subcommand)]
 enum Command {
     Demo(demo::DemoArguments),
-    Node(node::NodeArguments),
+    Node(Box<node::NodeArguments>),
     Pub(publish::PublishArguments),
     Get(get::GetArguments),
     Info(info::InfoArguments),
@@ -88,7 +90,7 @@ pub(crate) fn main() -> ExitCode {
         .init();
     let done = match command {
         Command::Demo(arguments) => demo::run(arguments),
-        Command::Node(arguments) => node::run(arguments),
+        Command::Node(arguments) => node::run(*arguments),
         Command::Pub(arguments) => publish::run(arguments),
         Command::Get(arguments) => get::run(arguments),
         Command::Info(arguments) => info::run(arguments),

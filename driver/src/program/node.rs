@@ -7,11 +7,13 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::Args;
 use jetwake_driver::server::Server;
-use jetwake_driver::settings::{Given, GivenStream, Settings, SettingsError, Span};
+use jetwake_driver::settings::{Given, GivenStream, GivenTransport, Settings, SettingsError, Span};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::access::TlsArguments;
+#[cfg(feature = "nats")]
+use super::nats_access::NatsArguments;
 use super::{Failure, block_on, name_and_value};
 
 /// Run one server of a cluster.
@@ -39,9 +41,18 @@ pub(super) struct NodeArguments {
     listen: Option<String>,
 
     /// Another server of the cluster; repeat it for each. An entry for this server itself is
-    /// passed over, so that all servers may be given the same list.
-    #[arg(long = "peer", value_name = "NAME=HOST:PORT", value_parser = name_and_value)]
+    /// passed over, so that all servers may be given the same list. The name alone will do where
+    /// a NATS server stands between them.
+    #[arg(long = "peer", value_name = "NAME[=HOST:PORT]", value_parser = peer)]
     peers: Vec<(String, String)>,
+
+    /// How servers reach each other: tcp, or nats for a NATS server between them [default: tcp]
+    #[arg(long, value_name = "WAY")]
+    transport: Option<GivenTransport>,
+
+    #[cfg(feature = "nats")]
+    #[command(flatten)]
+    nats: NatsArguments,
 
     /// The folder for the data; made if it is not there, and held by one node at a time.
     #[arg(long, value_name = "DIR")]
@@ -96,11 +107,19 @@ const EXAMPLE: &str = r#"A file of settings (relative paths start at its folder)
   certificate = "certs/n1.pem"
   key = "certs/n1.key"
 
+  transport = "nats"            # optional, at the top: servers meet at a NATS server
+  [nats]                        # with credentials, nkey, user, password, ca, certificate, key, prefix
+  servers = ["nats://127.0.0.1:4222"]
+
   [timers]                      # optional, and so is each of them
   election_min = "4s"
 
   [limits]                      # optional, and so is each of them
   message = 1048576"#;
+
+fn peer(text: &str) -> Result<(String, String), String> {
+    if text.contains('=') { name_and_value(text) } else { Ok((text.to_owned(), String::new())) }
+}
 
 fn stream(text: &str) -> Result<GivenStream, String> {
     let (name, subjects) = name_and_value(text)?;
@@ -154,6 +173,9 @@ fn settings(arguments: NodeArguments) -> Result<Settings, Failure> {
         seed: arguments.seed,
         peers: arguments.peers.into_iter().collect(),
         streams: arguments.streams,
+        transport: arguments.transport,
+        #[cfg(feature = "nats")]
+        nats: arguments.nats.access(),
         tls: arguments.tls.files()?,
         insecure_plaintext,
         timers: arguments.timers.into_iter().collect::<BTreeMap<_, _>>(),

@@ -194,7 +194,7 @@ async fn receive(
                 Kind::Messages => {
                     let messages = decode_messages(&frame)?;
                     shared.counters.messages_received.add(messages.len() as u64);
-                    let batch = Inbound::Messages { from: peer, messages };
+                    let batch = Inbound::Messages { from: Some(peer), messages };
                     shared.inbound.send(batch).await.map_err(|_| ConnectionError::Stopping)?;
                 }
                 Kind::Ping => write_frame::<()>(writer, Kind::Pong, &[]).await?,

@@ -1,4 +1,5 @@
-//! Sockets: peers and clients over TCP, in frames, under TLS unless told otherwise.
+//! Sockets: clients over TCP, in frames, under TLS unless told otherwise; peers likewise, or through
+//! a NATS server.
 //!
 //! The transport owns every connection. What arrives is handed to the node's loop in batches, by
 //! one bounded channel; what the loop sends goes into the outbox of a connection and leaves in
@@ -12,6 +13,8 @@ mod counters;
 pub mod frame;
 mod interest;
 mod listener;
+#[cfg(feature = "nats")]
+pub mod nats;
 mod outbox;
 mod peer_link;
 pub mod tls;
@@ -21,6 +24,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use jetwake::command::Destination;
 use jetwake::ids::PeerId;
 use jetwake::subject::Subject;
@@ -107,14 +111,29 @@ pub struct TransportSettings {
     pub cluster: String,
     /// Where to listen, as host and port; port 0 lets the system choose.
     pub listen: String,
-    /// The other servers: names, and where they listen.
+    /// The other servers: names, and where they listen. Nobody is dialed if peers are reached
+    /// through a NATS server.
     pub peers: BTreeMap<String, String>,
+    /// How peers are reached.
+    pub way: Way,
     /// Plain or TLS.
     pub security: Security,
     /// Every bound.
     pub bounds: Bounds,
     /// What the pauses between attempts are drawn from.
     pub seed: u64,
+}
+
+/// How the servers of a cluster reach each other.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Way {
+    /// Each dials each of the others.
+    #[default]
+    Direct,
+    /// Through a NATS server, on the subjects that nats-servers use.
+    #[cfg(feature = "nats")]
+    Nats(Box<nats::NatsAccess>),
 }
 
 /// The transport cannot begin.
@@ -129,6 +148,10 @@ pub enum TransportError {
         /// What the operating system said.
         why: std::io::Error,
     },
+    /// The NATS server is not there, or does not let us in.
+    #[cfg(feature = "nats")]
+    #[error(transparent)]
+    Nats(#[from] nats::NatsError),
 }
 
 /// What arrives for the loop.
@@ -140,8 +163,8 @@ pub enum Inbound {
     Disconnected(PeerId),
     /// A peer sent these.
     Messages {
-        /// The peer.
-        from: PeerId,
+        /// The peer; none if its messages come through a server that does not tell.
+        from: Option<PeerId>,
         /// What it sent, in order.
         messages: Vec<PeerMessage>,
     },
@@ -170,6 +193,8 @@ struct Shared {
 #[derive(Debug)]
 pub struct Transport {
     shared: Arc<Shared>,
+    #[cfg(feature = "nats")]
+    nats: Option<nats::NatsLink>,
     address: SocketAddr,
     _tasks: JoinSet<()>,
 }
@@ -178,11 +203,16 @@ impl Transport {
     /// Listens, and begins to dial the peers. What arrives comes by the receiver.
     ///
     /// # Errors
-    /// [`TransportError::Listen`] if the address cannot be listened on.
+    /// [`TransportError::Listen`] if the address cannot be listened on, [`TransportError::Nats`] if
+    /// the NATS server lets nobody in.
     pub async fn start(
         settings: TransportSettings,
     ) -> Result<(Self, mpsc::Receiver<Inbound>), TransportError> {
-        let TransportSettings { name, cluster, listen, peers, security, bounds, seed } = settings;
+        let TransportSettings { name, cluster, listen, mut peers, way, security, bounds, seed } =
+            settings;
+        if way != Way::Direct {
+            peers.clear();
+        }
         let failed = |why| TransportError::Listen { address: listen.clone(), why };
         let listener = TcpListener::bind(&listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
@@ -202,11 +232,23 @@ impl Transport {
             counters: Arc::default(),
         });
         let mut tasks = JoinSet::new();
+        #[cfg(feature = "nats")]
+        let nats = match &way {
+            Way::Direct => None,
+            Way::Nats(access) => Some(nats::NatsLink::start(access, &shared, &mut tasks).await?),
+        };
         tasks.spawn(listener::listen(listener, Arc::clone(&shared)));
         for peer in shared.peers.values() {
             tasks.spawn(Arc::clone(peer).keep_connected(Arc::clone(&shared)));
         }
-        Ok((Self { shared, address, _tasks: tasks }, receiver))
+        let transport = Self {
+            shared,
+            #[cfg(feature = "nats")]
+            nats,
+            address,
+            _tasks: tasks,
+        };
+        Ok((transport, receiver))
     }
 
     /// Where it listens.
@@ -226,8 +268,12 @@ impl Transport {
         to: &Destination,
         subject: &Subject,
         reply: Option<&Subject>,
-        payload: &[u8],
+        payload: &Bytes,
     ) {
+        #[cfg(feature = "nats")]
+        if let Some(nats) = &self.nats {
+            return nats.send(subject, reply, payload);
+        }
         let envelope = Envelope {
             subject: subject.as_bytes(),
             reply: reply.map(|reply| &reply.as_bytes()[..]),
@@ -248,8 +294,33 @@ impl Transport {
         }
     }
 
+    /// Lets messages to this subject come in: a literal one, or one whose last token is `*`. Peers
+    /// that dial send without being asked.
+    pub fn listen(&self, subject: &Subject) {
+        #[cfg(feature = "nats")]
+        if let Some(nats) = &self.nats {
+            nats.listen(subject.clone());
+        }
+        #[cfg(not(feature = "nats"))]
+        let _ = subject;
+    }
+
+    /// Lets them come in no longer.
+    pub fn listen_no_longer(&self, subject: &Subject) {
+        #[cfg(feature = "nats")]
+        if let Some(nats) = &self.nats {
+            nats.listen_no_longer(subject.clone());
+        }
+        #[cfg(not(feature = "nats"))]
+        let _ = subject;
+    }
+
     /// Waits until everything that was sent to peers has been written.
     pub async fn flushed(&self) {
+        #[cfg(feature = "nats")]
+        if let Some(nats) = &self.nats {
+            return nats.flushed().await;
+        }
         while self.shared.peers.values().any(|peer| peer.outbox.waiting() > 0) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }

@@ -448,7 +448,7 @@ impl Follower {
             to: Destination::Peers(Arc::from([server])),
             subject: contents.sync.clone(),
             reply: Some(inbox.clone()),
-            payload: exact::ask(&request.to_bytes()),
+            payload: exact::ask(&request.to_bytes(), server),
         });
         let until = context.now + context.timers.catchup_start;
         self.step = Step::Receiving { server, inbox, asked: context.now, until };

@@ -132,7 +132,7 @@ impl Server {
         self.forget(context, peer);
         let token = context.random.inbox_token();
         context.out.subscribe(self.group, subject::sync_ack_wildcard(token));
-        let to = match from {
+        let to = match peer {
             Some(peer) => Destination::Peers(Arc::from([peer])),
             None => Destination::Subscribers,
         };
