@@ -1,0 +1,398 @@
+//! Clusters of real nats-servers: one process a server, so that a kill is a kill and releases mix.
+//!
+//! The servers are built from `tests/interop/bed`, and end with the test. One cluster runs at a
+//! time, as each takes what a small machine has.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use async_nats::Client;
+use serde_json::{Value, json};
+use tokio::sync::{Mutex, MutexGuard, mpsc};
+
+/// How long anything may take that has to happen.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// How much faster than they do usually the servers elect leaders and send heartbeats.
+const FASTER: u32 = 5;
+/// The group that assigns streams to servers.
+pub(crate) const META: &str = "_meta_";
+
+/// A release of nats-server that the bed has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Release {
+    /// As in `go.mod`.
+    Newest,
+    /// As in `older.mod`: no leader's term in append entries.
+    Older,
+}
+
+impl Release {
+    const fn file(self) -> &'static str {
+        match self {
+            Self::Newest => "go.mod",
+            Self::Older => "older.mod",
+        }
+    }
+
+    /// The server, built once a run.
+    fn program(self) -> &'static Path {
+        static BUILT: [OnceLock<PathBuf>; 2] = [OnceLock::new(), OnceLock::new()];
+        BUILT[self as usize].get_or_init(|| {
+            let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("bed-{self:?}"));
+            let mut go = Command::new("go");
+            go.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/interop/bed"));
+            go.args(["build", "-modfile", self.file(), "-o"]).arg(&program).arg(".");
+            let built = go.output().expect("go was found before");
+            assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+            program
+        })
+    }
+}
+
+/// Whether the bed can be built here. Says so if not, and fails in CI.
+fn has_go() -> bool {
+    static FOUND: OnceLock<bool> = OnceLock::new();
+    *FOUND.get_or_init(|| {
+        let found = Command::new("go").arg("version").output().is_ok_and(|go| go.status.success());
+        let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
+        assert!(found || !ci, "Go is needed to run real nats-servers");
+        if !found {
+            // Not by a macro, whose output is shown only of tests that fail.
+            let _ = std::io::stderr().write_all(b"skipped: no Go\n");
+        }
+        found
+    })
+}
+
+/// What a cluster is like.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    /// The release of each server.
+    pub(crate) releases: Vec<Release>,
+    /// Whether there is a system account.
+    pub(crate) system: bool,
+    /// Whether JetStream is on.
+    pub(crate) jetstream: bool,
+}
+
+impl Plan {
+    /// So many servers of one release.
+    pub(crate) fn of(release: Release, servers: usize) -> Self {
+        Self { releases: vec![release; servers], system: true, jetstream: true }
+    }
+}
+
+/// A server of the cluster.
+struct Server {
+    release: Release,
+    settings: PathBuf,
+    port: u16,
+    running: Option<Running>,
+}
+
+struct Running {
+    child: Child,
+    stdin: ChildStdin,
+    lines: mpsc::UnboundedReceiver<String>,
+}
+
+impl Running {
+    async fn line(&mut self) -> Value {
+        let line = tokio::time::timeout(PATIENCE, self.lines.recv()).await;
+        let line = line.expect("the server answers in time").expect("the server runs");
+        serde_json::from_str(&line).expect("the server answers in JSON")
+    }
+}
+
+/// A running cluster.
+pub(crate) struct Bed {
+    _folder: tempfile::TempDir,
+    servers: Vec<Server>,
+    _only_one: MutexGuard<'static, ()>,
+}
+
+impl Drop for Bed {
+    fn drop(&mut self) {
+        for server in 0..self.servers.len() {
+            self.kill(server);
+        }
+        if std::thread::panicking() {
+            for (at, server) in self.servers.iter().enumerate() {
+                let log = std::fs::read_to_string(server.settings.with_extension("log"));
+                eprintln!("-- log of {}\n{}", name(at), log.unwrap_or_default());
+            }
+        }
+    }
+}
+
+/// The name of a server.
+pub(crate) fn name(server: usize) -> String {
+    format!("S{}", server + 1)
+}
+
+impl Bed {
+    /// Starts a cluster and waits until it takes requests; none if there is no Go.
+    pub(crate) async fn start(plan: &Plan) -> Option<Self> {
+        static ONLY_ONE: Mutex<()> = Mutex::const_new(());
+        if !has_go() {
+            return None;
+        }
+        let _only_one = ONLY_ONE.lock().await;
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let held: Vec<_> = (0..2 * plan.releases.len())
+            .map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"))
+            .collect();
+        let ports: Vec<_> =
+            held.iter().map(|held| held.local_addr().expect("its address").port()).collect();
+        let (clients, routes) = ports.split_at(plan.releases.len());
+        let mut servers = Vec::new();
+        for (at, release) in plan.releases.iter().enumerate() {
+            let path = folder.path().join(format!("{}.conf", name(at)));
+            let text = settings(folder.path(), plan, at, clients[at], routes);
+            std::fs::write(&path, text).expect("a file in the folder");
+            let server =
+                Server { release: *release, settings: path, port: clients[at], running: None };
+            servers.push(server);
+        }
+        drop(held);
+        let mut bed = Self { _folder: folder, servers, _only_one };
+        for server in 0..bed.servers.len() {
+            bed.spawn(server);
+        }
+        for server in 0..bed.servers.len() {
+            bed.ready(server).await;
+        }
+        if plan.jetstream && bed.servers.len() > 1 {
+            bed.leader(META).await;
+        }
+        Some(bed)
+    }
+
+    /// Where a server takes clients.
+    pub(crate) fn url(&self, server: usize) -> String {
+        format!("nats://127.0.0.1:{}", self.servers[server].port)
+    }
+
+    /// Whether a server runs.
+    pub(crate) fn runs(&self, server: usize) -> bool {
+        self.servers[server].running.is_some()
+    }
+
+    fn spawn(&mut self, server: usize) {
+        let server = &mut self.servers[server];
+        let mut child = Command::new(server.release.program())
+            .arg(&server.settings)
+            .env("BED_FASTER", FASTER.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the server starts");
+        let stdin = child.stdin.take().expect("stdin is piped");
+        let stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
+        let (sender, lines) = mpsc::unbounded_channel();
+        std::thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        server.running = Some(Running { child, stdin, lines });
+    }
+
+    async fn ready(&mut self, server: usize) {
+        let running = self.servers[server].running.as_mut().expect("it was spawned");
+        let hello = running.line().await;
+        assert!(hello["release"].is_string(), "{hello}");
+    }
+
+    /// Starts a server that was stopped or killed, and waits until it takes clients.
+    pub(crate) async fn run(&mut self, server: usize) {
+        self.spawn(server);
+        self.ready(server).await;
+    }
+
+    /// Ends a server as a crash would.
+    pub(crate) fn kill(&mut self, server: usize) {
+        if let Some(mut running) = self.servers[server].running.take() {
+            let _ = running.child.kill();
+            let _ = running.child.wait();
+        }
+    }
+
+    /// Asks a server to shut down, and waits until it has.
+    pub(crate) async fn stop(&mut self, server: usize) {
+        let mut running = self.servers[server].running.take().expect("it runs");
+        running.stdin.write_all(b"{\"do\":\"stop\"}\n").expect("the server reads");
+        let end = tokio::time::timeout(PATIENCE, running.lines.recv()).await;
+        assert_eq!(end.expect("the server ends in time"), None);
+        assert!(running.child.wait().expect("it ended").success());
+    }
+
+    /// Asks a server's process for something: see `tests/interop/bed/main.go`.
+    pub(crate) async fn ask(&mut self, server: usize, command: Value) -> Result<Value, String> {
+        let running = self.servers[server].running.as_mut().expect("it runs");
+        writeln!(running.stdin, "{command}").expect("the server reads");
+        let answer = running.line().await;
+        match answer["error"].as_str() {
+            Some(error) => Err(error.to_owned()),
+            None => Ok(answer),
+        }
+    }
+
+    /// How a group stands on a server; none if it is not there.
+    pub(crate) async fn group(&mut self, server: usize, group: &str) -> Option<Value> {
+        self.ask(server, json!({"do": "group", "group": group})).await.ok()
+    }
+
+    /// Waits until all servers that run and have the group agree on a leader that runs; says which.
+    pub(crate) async fn leader(&mut self, group: &str) -> usize {
+        for _ in 0..PATIENCE.as_millis() / 50 {
+            let mut told = Vec::new();
+            for server in (0..self.servers.len()).filter(|at| self.runs(*at)).collect::<Vec<_>>() {
+                if let Some(found) = self.group(server, group).await {
+                    told.push((server, found));
+                }
+            }
+            let leads = |(_, found): &&(usize, Value)| found["state"] == "LEADER";
+            if let Some((leader, found)) = told.iter().find(leads)
+                && told.iter().all(|(_, other)| other["leader"] == found["me"])
+            {
+                return *leader;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("no leader of {group}");
+    }
+
+    /// Waits until the servers that run have the same log of the group, all of it applied.
+    pub(crate) async fn settled(&mut self, group: &str) -> Value {
+        let mut last = Vec::new();
+        for _ in 0..PATIENCE.as_millis() / 50 {
+            let mut told = Vec::new();
+            for server in (0..self.servers.len()).filter(|at| self.runs(*at)).collect::<Vec<_>>() {
+                let Some(found) = self.group(server, group).await else { continue };
+                told.push(found);
+            }
+            let same = |found: &Value| {
+                found["last"] == found["applied"]
+                    && ["term", "leader", "last", "commit"]
+                        .iter()
+                        .all(|key| found[*key] == told[0][*key])
+            };
+            if !told.is_empty() && told[0]["leader"] != "" && told.iter().all(same) {
+                return told.swap_remove(0);
+            }
+            last = told;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("the members of {group} do not come to agree: {last:#?}");
+    }
+
+    /// A client of the account that has the streams.
+    pub(crate) async fn client(&self, server: usize) -> Client {
+        self.connect(server, "app").await
+    }
+
+    /// A client of the system account.
+    pub(crate) async fn system(&self, server: usize) -> Client {
+        self.connect(server, "sys").await
+    }
+
+    async fn connect(&self, server: usize, user: &str) -> Client {
+        async_nats::ConnectOptions::with_user_and_password(user.into(), user.into())
+            .connect(self.url(server))
+            .await
+            .expect("the server takes clients")
+    }
+
+    /// Creates a stream of so many replicas, and says the name of its group.
+    pub(crate) async fn create(&mut self, client: &Client, config: Value) -> String {
+        let stream = config["name"].as_str().expect("a stream has a name").to_owned();
+        api(client, &format!("STREAM.CREATE.{stream}"), &config).await.expect("a new stream");
+        self.group_of(&stream).await
+    }
+
+    /// The name of a stream's group, once a server has it.
+    pub(crate) async fn group_of(&mut self, stream: &str) -> String {
+        for _ in 0..PATIENCE.as_millis() / 50 {
+            for server in (0..self.servers.len()).filter(|at| self.runs(*at)).collect::<Vec<_>>() {
+                let told = self.ask(server, json!({"do": "streams"})).await.expect("the streams");
+                let streams = told["streams"].as_array().expect("a list");
+                let found = streams.iter().find(|found| found["stream"] == stream);
+                if let Some(group) = found.and_then(|found| found["group"].as_str())
+                    && !group.is_empty()
+                {
+                    return group.to_owned();
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("no group of {stream}");
+    }
+}
+
+/// Asks JetStream's API, and gives what it answers, or the error that it answers.
+pub(crate) async fn api(client: &Client, what: &str, request: &Value) -> Result<Value, Value> {
+    let request = serde_json::to_vec(request).expect("JSON of our own");
+    let answer = client.request(format!("$JS.API.{what}"), request.into()).await;
+    let answer = answer.map_err(|error| json!(error.to_string()))?;
+    let answer: Value = serde_json::from_slice(&answer.payload).expect("the API answers in JSON");
+    match answer.get("error") {
+        Some(error) => Err(error.clone()),
+        None => Ok(answer),
+    }
+}
+
+/// Publishes to a stream, and waits for its acknowledgement, which it gives.
+pub(crate) async fn publish(
+    client: &Client,
+    subject: &str,
+    payload: impl Into<bytes::Bytes>,
+) -> Result<Value, Value> {
+    let answer = client.request(subject.to_owned(), payload.into()).await;
+    let answer = answer.map_err(|error| json!(error.to_string()))?;
+    let answer: Value = serde_json::from_slice(&answer.payload).expect("an ack is JSON");
+    match answer.get("error") {
+        Some(error) => Err(error.clone()),
+        None => Ok(answer),
+    }
+}
+
+fn settings(folder: &Path, plan: &Plan, at: usize, port: u16, routes: &[u16]) -> String {
+    let name = name(at);
+    let log = folder.join(format!("{name}.log"));
+    let mut text = format!(
+        "server_name: {name}\nlisten: \"127.0.0.1:{port}\"\nlog_file: {:?}\n",
+        log.display().to_string()
+    );
+    if plan.jetstream {
+        let store = folder.join(&name);
+        text += &format!(
+            "jetstream {{ store_dir: {:?}, max_memory_store: 64MB, max_file_store: 1GB }}\n",
+            store.display().to_string()
+        );
+    }
+    if routes.len() > 1 {
+        let urls: Vec<_> =
+            routes.iter().map(|port| format!("\"nats://127.0.0.1:{port}\"")).collect();
+        text += &format!(
+            "cluster {{ name: BED, listen: \"127.0.0.1:{}\", routes: [{}] }}\n",
+            routes[at],
+            urls.join(", ")
+        );
+    }
+    let jetstream = if plan.jetstream { "jetstream: enabled, " } else { "" };
+    text +=
+        &format!("accounts {{\n  APP {{ {jetstream}users: [{{ user: app, password: app }}] }}\n");
+    if plan.system {
+        text += "  SYS { users: [{ user: sys, password: sys }] }\n}\nsystem_account: SYS\n";
+    } else {
+        text += "  OTHER { users: [{ user: sys, password: sys }] }\n}\n";
+    }
+    text
+}

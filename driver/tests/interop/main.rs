@@ -1,0 +1,6 @@
+//! Real nats-servers, and our nodes and tools among them: the rows of `docs/interop.md`.
+//!
+//! A test that finds no Go says so and passes; where `CI` is `true` it fails.
+
+mod bed;
+mod beds;
