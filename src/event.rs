@@ -166,6 +166,14 @@ pub enum Event {
         /// Which messages.
         lost: LostMessages,
     },
+    /// The stream of a group was made by others: they ask for its catchups, and are asked, at this
+    /// subject. Comes before [`Event::Opened`]; without it the subject follows from the group's name.
+    Assigned {
+        /// The group.
+        group: GroupId,
+        /// The subject, such as `$JSC.SYNC.abcdefgh`.
+        sync: Subject,
+    },
 }
 
 /// What the machine of a plain group tells its group, in the order in which it happened.

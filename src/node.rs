@@ -231,6 +231,9 @@ impl Node {
                 self.with(group, |group, cx| group.hear_machine(cx, says));
             }
             Event::DeadlineReached => self.deadline_reached(),
+            Event::Assigned { group, sync } => {
+                self.with(group, |group, _| group.assigned(sync));
+            }
             Event::ServerTold { peer, server } => {
                 let member =
                     |meta: &GroupId| self.group_at(*meta).is_some_and(|group| group.has(peer));

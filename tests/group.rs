@@ -3,13 +3,16 @@
 //! are the test's.
 
 use bytes::Bytes;
-use jetwake::command::{Answer, CheckpointNews, Report, Role, SnapshotRefusal};
+use jetwake::command::{Answer, CheckpointNews, Command, Report, Role, SnapshotRefusal};
 use jetwake::config::GroupKind;
-use jetwake::event::{CheckpointStep, MachineSays, Request};
-use jetwake::ids::{ByteCount, Index, PeerId};
+use jetwake::event::{CheckpointStep, Event, MachineSays, Opened, Request};
+use jetwake::ids::{ByteCount, GroupId, Index, PeerId};
+use jetwake::node::Node;
 use jetwake::raft::Health;
-use jetwake::time::Duration;
-use jetwake::wire::EntryKind;
+use jetwake::stream::sync_subject;
+use jetwake::subject::Subject;
+use jetwake::time::{Duration, Time};
+use jetwake::wire::{EntryKind, StreamConfig};
 use jetwake_sim::lone::{Append, Lone, LoneDisk, config};
 
 const MEMBERS: [&str; 3] = ["n1", "n2", "n3"];
@@ -177,4 +180,18 @@ fn what_could_not_be_read_again_is_not_written() {
     node.restart();
     assert_eq!(node.status().snapshot.map(|at| at.index), Some(Index::new(1)));
     assert_eq!(node.status().aside, None);
+}
+
+#[test]
+fn a_stream_that_others_made_is_asked_for_where_they_say() {
+    let stream = StreamConfig::new("S".to_owned(), vec!["s".to_owned()]);
+    let mut node = Node::new(config(&MEMBERS, GroupKind::Stream(stream))).expect("it works");
+    let sync = Subject::from_static("$JSC.SYNC.abcdefgh");
+    let (group, now) = (GroupId(0), Time::ZERO);
+    node.handle(now, Event::Assigned { group, sync: sync.clone() });
+    node.handle(now, Event::Opened { group, disk: Opened::default() });
+    let asked: Vec<_> = std::iter::from_fn(|| node.poll()).collect();
+    let listens = |to: &Subject| asked.contains(&Command::Subscribe(to.clone()));
+    assert!(listens(&sync), "{asked:?}");
+    assert!(!listens(&sync_subject(&node.config().groups[0].name)), "{asked:?}");
 }

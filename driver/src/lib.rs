@@ -1,5 +1,7 @@
 //! The driver: turns sockets, disk and timers into events, and commands back into them.
 
+#[cfg(feature = "nats")]
+pub mod adopt;
 pub mod client;
 pub mod clock;
 pub mod decode;

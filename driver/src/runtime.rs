@@ -34,7 +34,7 @@ const DISK_EVENTS_A_TURN: usize = 1024;
 /// How long a node that stops waits for its last messages to leave.
 const LAST_WORDS: Duration = Duration::from_millis(250);
 /// The number of requests that nobody awaits the answer to.
-const OWN_REQUEST: RequestId = RequestId::MAX;
+pub(crate) const OWN_REQUEST: RequestId = RequestId::MAX;
 
 /// Performs the commands that concern the disk, and sends what comes of them as events.
 pub trait Storage {
@@ -90,13 +90,14 @@ pub struct Runtime<S> {
 }
 
 impl<S: Storage> Runtime<S> {
-    /// Puts the parts together. The disk is open already; `opened` is what it holds for each
-    /// group of the node's configuration.
+    /// Puts the parts together. The disk is open already; `told` is what the node is told before
+    /// `opened`, what the disk holds for each group of the node's configuration.
     pub fn new(
         node: Node,
         clock: Clock,
         transport: Transport,
         storage: S,
+        told: Vec<Event>,
         opened: Vec<Opened>,
         observer: Option<Box<dyn Observer + Send>>,
     ) -> Self {
@@ -112,6 +113,9 @@ impl<S: Storage> Runtime<S> {
             names,
         };
         let now = runtime.clock.now();
+        for event in told {
+            runtime.handle(now, event);
+        }
         for (group, disk) in (0..).map(GroupId).zip(opened) {
             runtime.handle(now, Event::Opened { group, disk });
         }

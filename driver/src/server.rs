@@ -82,7 +82,8 @@ impl Server {
         let (disk, opened) = Disk::open(&settings.dir, &names, report)?;
         let (transport, inbound) = Transport::start(settings.transport(security, seed)).await?;
         let address = transport.address();
-        let runtime = Runtime::new(node, Clock::start(), transport, disk, opened, observer);
+        let told = settings.assigned();
+        let runtime = Runtime::new(node, Clock::start(), transport, disk, told, opened, observer);
         Ok(Self { runtime, inbound, disk: disk_events, address })
     }
 

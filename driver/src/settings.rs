@@ -10,12 +10,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jetwake::config::{Config, GroupConfig, GroupKind};
-use jetwake::ids::{GroupName, PeerId};
+use jetwake::event::{Event, Request};
+use jetwake::ids::{GroupId, GroupName, PeerId};
 use jetwake::limits::{Limits, Timers};
+use jetwake::subject::Subject;
 use jetwake::wire::StreamConfig;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::runtime::OWN_REQUEST;
 #[cfg(feature = "nats")]
 use crate::transport::nats::NatsAccess;
 use crate::transport::tls::{Security, TlsFiles, can_be_certified};
@@ -217,6 +220,10 @@ pub struct Settings {
     pub peers: BTreeMap<String, String>,
     /// The groups, which follow from the streams.
     pub groups: Vec<GroupConfig>,
+    /// Where catchups of a stream are asked for, of groups that others made.
+    pub catchups: BTreeMap<GroupName, Subject>,
+    /// Whether it never asks for votes, in any group.
+    pub observes: bool,
     /// How servers reach each other.
     pub way: Way,
     /// The files of TLS; none for plain TCP.
@@ -230,7 +237,23 @@ pub struct Settings {
 impl TryFrom<Given> for Settings {
     type Error = SettingsError;
 
-    fn try_from(given: Given) -> Result<Self, SettingsError> {
+    fn try_from(mut given: Given) -> Result<Self, SettingsError> {
+        let streams = std::mem::take(&mut given.streams);
+        let mut settings = given.without_streams()?;
+        let servers: Vec<String> =
+            std::iter::once(&settings.name).chain(settings.peers.keys()).cloned().collect();
+        settings.groups = groups(streams, &servers, &settings.name)?;
+        Ok(settings)
+    }
+}
+
+impl Given {
+    /// The settings of a node whose groups are known from elsewhere.
+    ///
+    /// # Errors
+    /// [`SettingsError`] names the field.
+    pub fn without_streams(self) -> Result<Settings, SettingsError> {
+        let given = self;
         let missing = |field: &str, what: &str| SettingsError::Field {
             field: field.into(),
             why: format!("missing, expected {what}"),
@@ -252,8 +275,7 @@ impl TryFrom<Given> for Settings {
             return wrong("peers", format!("found no address for {peer:?}, expected HOST:PORT"));
         }
         distinct(&servers)?;
-        let groups = groups(given.streams, &servers, &name)?;
-        Ok(Self {
+        Ok(Settings {
             cluster: given.cluster.unwrap_or_else(|| DEFAULT_CLUSTER.into()),
             seed: given.seed,
             limits: limits(given.limits)?,
@@ -262,7 +284,9 @@ impl TryFrom<Given> for Settings {
             listen,
             dir,
             peers,
-            groups,
+            groups: Vec::new(),
+            catchups: BTreeMap::new(),
+            observes: false,
             way,
             tls,
         })
@@ -279,6 +303,21 @@ impl Settings {
             timers: self.timers.clone(),
             groups: self.groups.clone(),
         }
+    }
+
+    /// What the core is told before its disk.
+    pub fn assigned(&self) -> Vec<Event> {
+        let mut told = Vec::new();
+        for (group, config) in (0..).map(GroupId).zip(&self.groups) {
+            if let Some(sync) = self.catchups.get(&config.name) {
+                told.push(Event::Assigned { group, sync: sync.clone() });
+            }
+            if self.observes {
+                let request = Request::Observe { observer: true };
+                told.push(Event::Request { id: OWN_REQUEST, group, request });
+            }
+        }
+        told
     }
 
     /// What the transport is told.

@@ -152,6 +152,13 @@ impl Group {
         }
     }
 
+    /// Others made the stream.
+    pub(super) fn assigned(&mut self, sync: Subject) {
+        if let Machine::Stream(stream) = &mut self.machine {
+            stream.set_sync(sync);
+        }
+    }
+
     pub(super) fn open(&mut self, context: &mut Context<'_>, disk: Opened) {
         if let Some(subject) = &self.info.subject {
             context.out.subscribe(self.id, subject.clone());

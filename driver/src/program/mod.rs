@@ -4,6 +4,8 @@
 //! that fails exits 1. Results go to stdout, all else to stderr.
 
 mod access;
+#[cfg(feature = "nats")]
+mod adopt;
 mod certify;
 mod decode;
 mod demo;
@@ -57,6 +59,8 @@ enum Command {
     Get(get::GetArguments),
     Info(info::InfoArguments),
     Peer(peer::PeerArguments),
+    #[cfg(feature = "nats")]
+    Adopt(Box<adopt::AdoptArguments>),
     Certify(certify::CertifyArguments),
     Replay(replay::ReplayArguments),
     Sim(sim::SimArguments),
@@ -80,8 +84,11 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 /// Runs the program.
 pub(crate) fn main() -> ExitCode {
     let CommandLine { log, command } = CommandLine::parse();
-    let usual =
-        if matches!(command, Command::Node(_)) { LevelFilter::INFO } else { LevelFilter::WARN };
+    #[cfg(feature = "nats")]
+    let serves = matches!(command, Command::Node(_) | Command::Adopt(_));
+    #[cfg(not(feature = "nats"))]
+    let serves = matches!(command, Command::Node(_));
+    let usual = if serves { LevelFilter::INFO } else { LevelFilter::WARN };
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
@@ -95,6 +102,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Get(arguments) => get::run(arguments),
         Command::Info(arguments) => info::run(arguments),
         Command::Peer(arguments) => peer::run(arguments),
+        #[cfg(feature = "nats")]
+        Command::Adopt(arguments) => adopt::run(*arguments),
         Command::Certify(arguments) => certify::run(arguments),
         Command::Replay(arguments) => replay::run(arguments),
         Command::Sim(arguments) => sim::run(arguments),

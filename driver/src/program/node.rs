@@ -133,7 +133,7 @@ fn stream(text: &str) -> Result<GivenStream, String> {
     })
 }
 
-fn timer(text: &str) -> Result<(String, Span), String> {
+pub(super) fn timer(text: &str) -> Result<(String, Span), String> {
     let (name, value) = name_and_value(text)?;
     Ok((name, value.parse()?))
 }
@@ -195,7 +195,7 @@ fn settings(arguments: NodeArguments) -> Result<Settings, Failure> {
 }
 
 /// Comes true when the process is asked to end.
-fn stop_signal(until_stdin_closes: bool) -> Result<impl Future<Output = ()>, Failure> {
+pub(super) fn stop_signal(until_stdin_closes: bool) -> Result<impl Future<Output = ()>, Failure> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let stdin = until_stdin_closes.then(stdin_closes).transpose()?;

@@ -4,3 +4,7 @@
 
 mod bed;
 mod beds;
+mod faults;
+mod follow;
+mod lead;
+mod ours;
