@@ -52,6 +52,14 @@ pub enum Canary {
     VoteNotWritten = 23,
     /// A leader commits entries of older terms by counting their copies.
     OldTermCommitted = 24,
+    /// A wiped disk votes like any other, for whoever asks.
+    WipedDiskVotes = 25,
+    /// A leader counts members that it adds while earlier changes are not committed.
+    ChangesOverlap = 28,
+    /// When a record that adds a member is read at the start, the group has one member.
+    ReplayedAddShrinks = 32,
+    /// Members that were removed are asked for votes, and theirs count.
+    RemovedMemberVotes = 34,
     /// When the tries of a stream's catchup run out, the log is deleted.
     #[cfg(feature = "canaries")]
     GivesLogUp = 35,
@@ -94,6 +102,10 @@ impl Canary {
         Self::TransferClearsVote,
         Self::VoteNotWritten,
         Self::OldTermCommitted,
+        Self::WipedDiskVotes,
+        Self::ChangesOverlap,
+        Self::ReplayedAddShrinks,
+        Self::RemovedMemberVotes,
         Self::GivesLogUp,
         Self::PastTheRange,
         Self::ServesBehindApplies,
@@ -154,6 +166,16 @@ impl Canary {
             Self::VoteNotWritten => "A vote is granted before it is on disk",
             Self::OldTermCommitted => {
                 "A leader commits entries of older terms by counting their copies"
+            }
+            Self::WipedDiskVotes => "A wiped disk votes like any other, for whoever asks",
+            Self::ChangesOverlap => {
+                "A leader counts members that it adds while earlier changes are not committed"
+            }
+            Self::ReplayedAddShrinks => {
+                "When a record that adds a member is read at the start, the group has one member"
+            }
+            Self::RemovedMemberVotes => {
+                "Members that were removed are asked for votes, and theirs count"
             }
             Self::GivesLogUp => "When the tries of a stream's catchup run out, the log is deleted",
             Self::PastTheRange => "What is deleted past the range that was asked for is told too",

@@ -84,9 +84,13 @@ impl Raft {
             last_index: last.index,
             candidate: self.me,
         };
-        if !self.others.is_empty() {
+        let voters = match context.limits.planted(Canary::RemovedMemberVotes) {
+            false => self.others.clone(),
+            true => self.membership.ever().filter(|peer| *peer != self.me).collect(),
+        };
+        if !voters.is_empty() {
             let command = Command::Send {
-                to: Destination::Peers(self.others.clone()),
+                to: Destination::Peers(voters),
                 subject: self.subjects.votes.clone(),
                 reply: Some(self.subjects.vote_replies.clone()),
                 payload: request.to_bytes(),
@@ -132,11 +136,12 @@ impl Raft {
             }
         }
         let granted = request.term == self.promised.term && self.grant(context, &request);
+        let wiped_votes = context.limits.planted(Canary::WipedDiskVotes);
         let response = VoteResponse {
             term: self.promised.term,
             peer: self.me,
             granted,
-            empty: self.log.last().index.get() == 0,
+            empty: self.log.last().index.get() == 0 && !wiped_votes,
         };
         if let Some(reply) = reply {
             let command = send_to(candidate, reply, None, response.to_bytes());
@@ -267,7 +272,10 @@ impl Raft {
         payload: &Bytes,
     ) -> Result<(), Refusal> {
         let response = VoteResponse::decode(payload)?;
-        let peer = self.check_sender(from, Some(response.peer))?;
+        let peer = match context.limits.planted(Canary::RemovedMemberVotes) {
+            false => self.check_sender(from, Some(response.peer))?,
+            true => check_identity(from, Some(response.peer))?,
+        };
         if !self.is_whole() {
             self.hear_term(context, response);
         } else if response.term > self.promised.term {

@@ -6,13 +6,14 @@
 //! elsewhere (Raft thesis, section 4.1). Two changes are never under way at once, which keeps
 //! every majority before a change overlapping with every one after it.
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
 use bytes::Bytes;
 use thiserror::Error;
 
 use super::{Context, Raft, State, leader::append_entry_of, quorum::Members};
+use crate::canary::Canary;
 use crate::command::Report;
 use crate::ids::{Index, PeerId};
 use crate::limits::Limits;
@@ -96,6 +97,12 @@ impl Membership {
     pub fn at(&self, index: Index) -> &Members {
         let before = self.changes.iter().rev().find(|(change, _)| *change <= index);
         before.map_or(&self.base, |(_, members)| members)
+    }
+
+    /// Every member that the log and what is before it name.
+    pub(super) fn ever(&self) -> impl Iterator<Item = PeerId> + '_ {
+        let changed = self.changes.iter().flat_map(|(_, members)| members.iter());
+        self.base.iter().chain(changed).collect::<BTreeSet<_>>().into_iter()
     }
 
     /// The last change, if it is not committed yet.
@@ -204,6 +211,7 @@ impl Raft {
             _ => {}
         }
         let pending = self.membership.pending(self.commit).is_some();
+        let pending = pending && !context.limits.planted(Canary::ChangesOverlap);
         let now = context.now;
         let State::Leader(leader) = &mut self.state else { return Err(ChangeError::NotLeader) };
         if pending || leader.joining.is_some() {
@@ -314,7 +322,11 @@ impl Raft {
         entry: &AppendEntry,
         limits: &Limits,
     ) -> Result<(), WireError> {
-        if let Some(members) = self.membership.after(entry, limits)? {
+        if let Some(mut members) = self.membership.after(entry, limits)? {
+            let adds = || entry.entries.views().any(|(kind, _)| kind == EntryKind::AddPeer);
+            if limits.planted(Canary::ReplayedAddShrinks) && adds() {
+                members = Members::new([self.me]);
+            }
             self.membership.append(index, members);
             self.members_changed();
         }
@@ -354,6 +366,7 @@ impl Raft {
         let last = self.log.last().index;
         let near = context.limits.append_entries_in_flight as u64;
         let pending = self.membership.pending(self.commit).is_some();
+        let pending = pending && !context.limits.planted(Canary::ChangesOverlap);
         let State::Leader(leader) = &mut self.state else { return };
         let ready = leader.joining.is_some_and(|joining| joining.peer == peer)
             && leader.peers.get(&peer).is_some_and(|progress| progress.is_within(near, last));

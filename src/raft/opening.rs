@@ -43,6 +43,7 @@ impl Raft {
         let applied = machine.map_or(Index::ZERO, |mark| mark.applied);
         let written = disk.snapshot.is_some() || disk.log.is_some() || disk.store.is_some();
         let empty = !written && disk.vote.is_none() && disk.damage.is_empty();
+        let empty = empty && !context.limits.planted(Canary::WipedDiskVotes);
         let vote = disk.vote.unwrap_or_default();
         (self.term, self.promised) = (vote.term, vote);
         self.open_trust(disk.standing, empty);

@@ -233,6 +233,20 @@ impl GroupLedger {
         self.records_at(index).iter().copied().find(|record| record.digest == digest)
     }
 
+    /// Who counts before the first record.
+    pub const fn founders(&self) -> Voters {
+        self.founders
+    }
+
+    /// Who counts by a log that ends with this record; none if it is not known what that says.
+    pub fn voters_at(&self, last: Index, record: Option<&Bytes>) -> Option<Voters> {
+        if last == Index::ZERO {
+            return Some(self.founders);
+        }
+        let (digest, _) = record.and_then(read)?;
+        self.record(last, digest).map(|record| record.voters)
+    }
+
     /// Every record that ever stood at a place.
     pub fn records_at(&self, index: Index) -> &[Record] {
         self.records.get(&index).map_or(&[], Vec::as_slice)

@@ -36,9 +36,12 @@ impl Checker for CommittedStays {
     }
 }
 
-/// The last record of which anything is applied.
+/// The last record of which anything is applied: not the next one where removals are behind.
 pub(crate) fn touched(mark: &StoreMark) -> Index {
-    if mark.entries > 0 { mark.applied.next() } else { mark.applied }
+    match mark.entries {
+        0 | StoreMark::ONLY_ADDED => mark.applied,
+        _ => mark.applied.next(),
+    }
 }
 
 fn applies(
@@ -111,6 +114,17 @@ mod tests {
         assert_eq!(stage.commanded(&mut CommittedStays, 0, &store_mark(1)), Ok(()));
         let found = stage.commanded(&mut CommittedStays, 0, &store_mark(2));
         assert!(found.unwrap_err().contains("does not have"));
+    }
+
+    /// Seed 5375 of five machines, before: a member whose lost messages came from one that was ahead
+    /// seemed to apply a record that it did not have.
+    #[test]
+    fn a_store_that_only_adds_has_applied_nothing_more() {
+        let applied = Index::new(10);
+        let mark = |entries| StoreMark { applied, entries, ..StoreMark::default() };
+        assert_eq!(touched(&mark(0)), applied);
+        assert_eq!(touched(&mark(1)), applied.next());
+        assert_eq!(touched(&mark(StoreMark::ONLY_ADDED)), applied);
     }
 
     #[test]

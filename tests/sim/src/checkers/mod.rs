@@ -26,6 +26,7 @@ pub(crate) mod committed_stays;
 pub mod dedupe_kept;
 pub mod deletes_identical;
 mod durability_order;
+mod elected_by_members;
 mod impaired_are_silent;
 mod indexes_in_order;
 mod leader_complete;
@@ -139,6 +140,7 @@ pub fn all(limits: &Limits) -> Vec<Box<dyn Checker>> {
         Box::new(leaders_records::LeadersRecords::default()),
         Box::new(own_term_first::OwnTermFirst::default()),
         Box::new(vote_binds::VoteBinds::default()),
+        Box::new(elected_by_members::ElectedByMembers::default()),
     ]
 }
 
