@@ -10,5 +10,7 @@ pub mod disk;
 pub mod runtime;
 pub mod server;
 pub mod settings;
+#[cfg(feature = "nats")]
+pub mod tap;
 pub mod trace_file;
 pub mod transport;

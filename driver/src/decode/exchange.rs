@@ -3,8 +3,6 @@
 //! A message names its sender, or the inbox that it comes to does: an inbox belongs to whoever
 //! gave it as a reply subject before.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use jetwake::limits::Limits;
 use jetwake::subject::{Kind, Subject, Token};
@@ -13,30 +11,43 @@ use jetwake::wire::{
     SyncRequest, VoteRequest, VoteResponse, WireError,
 };
 
-use super::lines::Recorded;
+use super::bounded::Bounded;
 use super::subjects::kind_on;
 
 /// The kind of what is no message between peers.
-pub(super) const UNKNOWN: &str = "unknown";
+pub(crate) const UNKNOWN: &str = "unknown";
+
+/// Where a message came, and where its sender awaits an answer; empty if nowhere.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Heard<'a> {
+    pub(crate) subject: &'a str,
+    pub(crate) reply: &'a str,
+}
 
 /// A message of the exchange.
 #[derive(Debug, Default)]
-pub(super) struct Said {
-    pub(super) kind: &'static str,
+pub(crate) struct Said {
+    pub(crate) kind: &'static str,
     /// The group that it concerns, if that is known.
-    pub(super) group: Option<String>,
-    pub(super) from: Option<String>,
-    pub(super) to: Option<String>,
-    pub(super) term: Option<u64>,
+    pub(crate) group: Option<String>,
+    pub(crate) from: Option<String>,
+    pub(crate) to: Option<String>,
+    pub(crate) term: Option<u64>,
     /// An index of the log, or in a stream's catchup a sequence.
-    pub(super) index: Option<u64>,
+    pub(crate) index: Option<u64>,
     /// How far that is from where it should be.
-    pub(super) gap: Option<u64>,
-    pub(super) what: String,
+    pub(crate) gap: Option<u64>,
+    pub(crate) what: String,
+    /// How far the sender says the log to be committed.
+    pub(crate) commit: Option<u64>,
+    /// Whether it tells who belongs to the group or should lead it, or replaces its log.
+    pub(crate) weighty: bool,
+    /// Whether its bytes are not of its kind.
+    pub(crate) malformed: bool,
     /// Whether it is of the sort that comes all the time.
-    pub(super) routine: bool,
+    pub(crate) routine: bool,
     /// Whether it asks for help or refuses.
-    pub(super) alarming: bool,
+    pub(crate) alarming: bool,
 }
 
 /// Whose an inbox is.
@@ -50,13 +61,13 @@ struct Inbox {
 
 /// What has been heard so far.
 #[derive(Debug, Default)]
-pub(super) struct Exchange {
-    inboxes: BTreeMap<String, Inbox>,
+pub(crate) struct Exchange {
+    inboxes: Bounded<String, Inbox>,
     /// Catchups of streams, by the token of their acknowledgements.
-    catchups: BTreeMap<Token, Catchup>,
-    groups: BTreeMap<String, Group>,
+    catchups: Bounded<Token, Catchup>,
+    groups: Bounded<String, Group>,
     /// The groups of streams, by the subject where they serve catchups.
-    syncs: BTreeMap<String, String>,
+    syncs: Bounded<String, String>,
 }
 
 #[derive(Debug)]
@@ -74,12 +85,12 @@ struct Group {
 
 impl Exchange {
     /// Hears a message, and says what it makes of it.
-    pub(super) fn hear(&mut self, recorded: &Recorded, bytes: &Bytes) -> Said {
-        let subject = Subject::from(recorded.subject.clone());
+    pub(crate) fn hear(&mut self, heard: Heard<'_>, bytes: &Bytes) -> Said {
+        let subject = Subject::from(heard.subject.to_owned());
         let Some(kind) = Kind::parse(&subject) else {
             return Said {
                 kind: UNKNOWN,
-                what: format!("{} bytes on {}", bytes.len(), recorded.subject),
+                what: format!("{} bytes on {}", bytes.len(), heard.subject),
                 routine: true,
                 ..Said::default()
             };
@@ -89,20 +100,20 @@ impl Exchange {
             Kind::AppendEntry(group) => {
                 said.group = Some(group.as_str().to_owned());
                 said.to = Some("all".into());
-                self.append_entry(&mut said, recorded, bytes, true)
+                self.append_entry(&mut said, heard, bytes, true)
             }
             Kind::RaftCatchup(_) => {
-                self.to_inbox(&mut said, &recorded.subject);
-                self.append_entry(&mut said, recorded, bytes, false)
+                self.to_inbox(&mut said, heard.subject);
+                self.append_entry(&mut said, heard, bytes, false)
             }
             Kind::Vote(group) => {
                 said.group = Some(group.as_str().to_owned());
-                self.vote_request(&mut said, recorded, bytes)
+                self.vote_request(&mut said, heard, bytes)
             }
             Kind::RaftReply(_) => {
-                self.to_inbox(&mut said, &recorded.subject);
+                self.to_inbox(&mut said, heard.subject);
                 match bytes.len() {
-                    AppendResponse::LEN => self.append_response(&mut said, recorded, bytes),
+                    AppendResponse::LEN => self.append_response(&mut said, heard, bytes),
                     _ => vote_response(&mut said, bytes),
                 }
             }
@@ -116,8 +127,8 @@ impl Exchange {
                 said.what = format!("wants {} removed", bytes.escape_ascii());
                 Ok(())
             }
-            Kind::Sync(_) => self.sync_request(&mut said, recorded, bytes),
-            Kind::SyncReply(_) => self.catchup_message(&mut said, recorded, bytes),
+            Kind::Sync(_) => self.sync_request(&mut said, heard, bytes),
+            Kind::SyncReply(_) => self.catchup_message(&mut said, heard, bytes),
             Kind::SyncAck { token, .. } => {
                 self.catchup_ack(&mut said, token, bytes);
                 Ok(())
@@ -125,7 +136,7 @@ impl Exchange {
         };
         if let Err(error) = heard {
             said.what = error.to_string();
-            said.alarming = true;
+            (said.alarming, said.malformed) = (true, true);
         }
         said
     }
@@ -143,17 +154,19 @@ impl Exchange {
     }
 
     /// Notes whose the reply subject is.
-    fn note_reply(&mut self, recorded: &Recorded, said: &Said, last: Option<u64>) {
-        if !recorded.reply.is_empty() {
+    fn note_reply(&mut self, heard: Heard<'_>, said: &Said, last: Option<u64>) {
+        // An inbox of peers has one form; what others may name must not fill the memory.
+        let reply = Subject::from(heard.reply.to_owned());
+        if Kind::borrowed(&reply).is_some() {
             let (owner, group) = (said.from.clone(), said.group.clone());
-            self.inboxes.insert(recorded.reply.clone(), Inbox { owner, group, last });
+            self.inboxes.insert(heard.reply.to_owned(), Inbox { owner, group, last });
         }
     }
 
     fn append_entry(
         &mut self,
         said: &mut Said,
-        recorded: &Recorded,
+        heard: Heard<'_>,
         bytes: &Bytes,
         to_all: bool,
     ) -> Result<(), WireError> {
@@ -164,20 +177,22 @@ impl Exchange {
         said.from = entry.leader.map(|leader| leader.to_string());
         said.term = Some(entry.term.get());
         said.index = Some(index);
+        said.commit = Some(entry.commit.get());
         said.routine = heartbeat;
         said.what = if heartbeat {
             format!("heartbeat, committed to {}", entry.commit)
         } else {
             let entries: Vec<Entry> = entry.entries.iter().collect();
+            said.weighty = entries.iter().any(|entry| entry.kind != EntryKind::Normal);
             let verb = if to_all { "appends" } else { "catches up with" };
             format!("{verb} {}; committed to {}", self.entries(&entries), entry.commit)
         };
         if to_all && let Some(group) = &said.group {
-            let group = self.groups.entry(group.clone()).or_default();
+            let group = self.groups.get_or_default(group);
             group.leader.clone_from(&said.from);
             group.newest = group.newest.max(index);
         }
-        self.note_reply(recorded, said, None);
+        self.note_reply(heard, said, None);
         Ok(())
     }
 
@@ -243,7 +258,7 @@ impl Exchange {
     fn append_response(
         &mut self,
         said: &mut Said,
-        recorded: &Recorded,
+        heard: Heard<'_>,
         bytes: &Bytes,
     ) -> Result<(), WireError> {
         let response = AppendResponse::decode(bytes)?;
@@ -254,19 +269,19 @@ impl Exchange {
         said.gap = newest.map(|group| group.newest.saturating_sub(response.index.get()));
         said.routine = response.success;
         said.alarming = !response.success;
-        said.what = match (response.success, recorded.reply.is_empty()) {
+        said.what = match (response.success, heard.reply.is_empty()) {
             (true, _) => "has it".into(),
             (false, true) => "refuses".into(),
             (false, false) => "lacks entries, and asks for them".into(),
         };
-        self.note_reply(recorded, said, None);
+        self.note_reply(heard, said, None);
         Ok(())
     }
 
     fn vote_request(
         &mut self,
         said: &mut Said,
-        recorded: &Recorded,
+        heard: Heard<'_>,
         bytes: &Bytes,
     ) -> Result<(), WireError> {
         let request = VoteRequest::decode(bytes)?;
@@ -275,17 +290,17 @@ impl Exchange {
         said.term = Some(request.term.get());
         said.index = Some(request.last_index.get());
         said.what = format!("asks for votes; its log ends in term {}", request.last_term);
-        self.note_reply(recorded, said, None);
+        self.note_reply(heard, said, None);
         Ok(())
     }
 
     fn sync_request(
         &mut self,
         said: &mut Said,
-        recorded: &Recorded,
+        heard: Heard<'_>,
         bytes: &Bytes,
     ) -> Result<(), WireError> {
-        if let Some(group) = self.syncs.get(&recorded.subject).cloned() {
+        if let Some(group) = self.syncs.get(heard.subject).cloned() {
             self.to_leader(said, &group);
         }
         let request = SyncRequest::decode(bytes, &Limits::default())?;
@@ -295,25 +310,27 @@ impl Exchange {
         said.gap = Some(last.saturating_sub(first).saturating_add(1));
         said.what =
             format!("asks for messages {first} to {last}, once {} is applied", request.min_applied);
-        self.note_reply(recorded, said, Some(last));
+        self.note_reply(heard, said, Some(last));
         Ok(())
     }
 
     fn catchup_message(
         &mut self,
         said: &mut Said,
-        recorded: &Recorded,
+        heard: Heard<'_>,
         bytes: &Bytes,
     ) -> Result<(), WireError> {
-        let inbox = self.inboxes.get(&recorded.subject).cloned().unwrap_or_default();
+        let inbox = self.inboxes.get(heard.subject).cloned().unwrap_or_default();
         said.to.clone_from(&inbox.owner);
         said.group.clone_from(&inbox.group);
         let group = inbox.group.as_ref().and_then(|group| self.groups.get(group));
         said.from = group.and_then(|group| group.leader.clone());
-        let reply = Subject::from(recorded.reply.clone());
+        let reply = Subject::from(heard.reply.to_owned());
         if let Some(Kind::SyncAck { token, .. }) = Kind::borrowed(&reply) {
             let catchup = Catchup { server: said.from.clone(), inbox: inbox.clone() };
-            self.catchups.entry(token).or_insert(catchup);
+            if self.catchups.get(&token).is_none() {
+                self.catchups.insert(token, catchup);
+            }
         }
         if bytes.is_empty() {
             said.what = "the catchup ends".into();

@@ -61,7 +61,7 @@ pub(super) fn list(values: impl Iterator<Item = Value>) -> Value {
     if values.is_empty() { Value::Null } else { values.into() }
 }
 
-pub(super) fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
         // Writing to a `String` cannot fail.
         let _ = write!(text, "{byte:02x}");

@@ -6,6 +6,9 @@
 //! `story.rs` writes it down).
 
 mod assignment_kinds;
+#[cfg_attr(not(feature = "nats"), allow(dead_code, reason = "only the tap looks at all of it"))]
+mod bounded;
+#[cfg_attr(not(feature = "nats"), allow(dead_code, reason = "only the tap looks at all of it"))]
 mod exchange;
 mod fields;
 mod json_kinds;
@@ -28,7 +31,16 @@ use thiserror::Error;
 pub use fields::Decoded;
 pub use kinds::{KINDS, Kind, Message};
 
-use paint::Paint;
+#[cfg(feature = "nats")]
+pub(crate) use bounded::Bounded;
+#[cfg(feature = "nats")]
+pub(crate) use exchange::{Exchange, Heard, Said, UNKNOWN};
+#[cfg(feature = "nats")]
+pub(crate) use fields::hex;
+#[cfg(feature = "nats")]
+pub(crate) use story::{head, line};
+
+pub(crate) use paint::Paint;
 
 /// Say what captured NATS cluster bytes mean.
 ///

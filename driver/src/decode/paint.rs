@@ -4,13 +4,13 @@ use clap::builder::styling::{AnsiColor, Style};
 
 /// Colours text, or leaves it as it is.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Paint {
+pub(crate) struct Paint {
     colours: bool,
 }
 
 impl Paint {
     /// Colours only if `colours`.
-    pub(super) const fn new(colours: bool) -> Self {
+    pub(crate) const fn new(colours: bool) -> Self {
         Self { colours }
     }
 
@@ -19,17 +19,17 @@ impl Paint {
     }
 
     /// In a colour.
-    pub(super) fn coloured(self, colour: AnsiColor, text: &str) -> String {
+    pub(crate) fn coloured(self, colour: AnsiColor, text: &str) -> String {
         self.with(Style::new().fg_color(Some(colour.into())), text)
     }
 
     /// What matters most.
-    pub(super) fn strong(self, text: &str) -> String {
+    pub(crate) fn strong(self, text: &str) -> String {
         self.with(Style::new().bold(), text)
     }
 
     /// What matters least.
-    pub(super) fn quiet(self, text: &str) -> String {
+    pub(crate) fn quiet(self, text: &str) -> String {
         self.with(Style::new().dimmed(), text)
     }
 }

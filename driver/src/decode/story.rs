@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::DecodeError;
-use super::exchange::{Exchange, Said, UNKNOWN};
+use super::exchange::{Exchange, Heard, Said, UNKNOWN};
 use super::fields::{Decoded, hex};
 use super::kinds::{self, Message};
 use super::lines::{Line, Recorded, read_line, too_long};
@@ -78,7 +78,8 @@ pub(super) fn tell(
             Line::Read => {}
         }
         let (recorded, bytes) = Recorded::parse(&line).map_err(at)?;
-        let said = exchange.hear(&recorded, &bytes);
+        let said =
+            exchange.hear(Heard { subject: &recorded.subject, reply: &recorded.reply }, &bytes);
         if !filter.takes(&said) {
             continue;
         }
@@ -131,7 +132,8 @@ fn tell_programs(
     out.write_all(b"\n")
 }
 
-fn head(out: &mut impl Write, paint: &Paint) -> io::Result<()> {
+/// What stands above the columns.
+pub(crate) fn head(out: &mut impl Write, paint: &Paint) -> io::Result<()> {
     let head = format!(
         "{:>12}  {:18}  {:>8}    {:8}  {:>6}  {:>8}  {:>6}  what",
         "seconds", "group", "from", "to", "term", "index", "gap"
@@ -145,10 +147,15 @@ fn tell_people(
     said: &Said,
     paint: &Paint,
 ) -> io::Result<()> {
+    writeln!(out, "{}", line(recorded.us, said, paint))
+}
+
+/// A message in columns.
+pub(crate) fn line(us: u64, said: &Said, paint: &Paint) -> String {
     let number = |number: Option<u64>| number.map_or_else(String::new, |it| it.to_string());
     let name = |name: &Option<String>| name.clone().unwrap_or_else(|| "?".to_owned());
     let behind = said.gap.is_some_and(|gap| gap > 0);
-    let time = format!("{:>5}.{:06}", recorded.us / 1_000_000, recorded.us % 1_000_000);
+    let time = format!("{:>5}.{:06}", us / 1_000_000, us % 1_000_000);
     let group = format!("{:18}", said.group.as_deref().unwrap_or("?"));
     let gap = format!("{:>6}", number(said.gap.filter(|_| behind)));
     let gap = if behind { paint.coloured(AnsiColor::Yellow, &gap) } else { gap };
@@ -156,8 +163,7 @@ fn tell_people(
         (_, true) => paint.quiet(&said.what),
         (colour, _) => paint.coloured(colour, &said.what),
     };
-    writeln!(
-        out,
+    format!(
         "{}  {group}  {:>8} {} {:8}  {:>6}  {:>8}  {gap}  {what}",
         paint.quiet(&time),
         name(&said.from),

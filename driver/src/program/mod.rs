@@ -18,6 +18,8 @@ mod peer;
 mod publish;
 mod replay;
 mod sim;
+#[cfg(feature = "nats")]
+mod tap;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -65,6 +67,8 @@ enum Command {
     Replay(replay::ReplayArguments),
     Sim(sim::SimArguments),
     Decode(jetwake_driver::decode::DecodeArguments),
+    #[cfg(feature = "nats")]
+    Tap(tap::TapArguments),
 }
 
 /// Why a command did not succeed.
@@ -108,6 +112,8 @@ pub(crate) fn main() -> ExitCode {
         Command::Replay(arguments) => replay::run(arguments),
         Command::Sim(arguments) => sim::run(arguments),
         Command::Decode(arguments) => decode::run(&arguments),
+        #[cfg(feature = "nats")]
+        Command::Tap(arguments) => tap::run(arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -11,13 +11,27 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use async_nats::Client;
+use jetwake::ids::PeerId;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard, mpsc};
+use tokio::time::Instant;
 
 /// How long anything may take that has to happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a new cluster may take to elect its first leader, and how often another one is tried:
+/// servers of 2.10 that begin together sometimes never elect any, or never learn of all others.
+const FIRST_LEADER: Duration = Duration::from_secs(12);
+const BEGINNINGS: usize = 6;
+/// How long a client waits for an answer before it asks again.
+const REQUEST: Duration = Duration::from_secs(3);
 /// How much faster than they do usually the servers elect leaders and send heartbeats.
 const FASTER: u32 = 5;
+/// The shortest election timeout of the servers.
+pub(crate) const ELECTION_MIN: Duration = Duration::from_millis(4_000 / FASTER as u64);
+/// The longest election timeout of the servers.
+pub(crate) const ELECTION_MAX: Duration = Duration::from_millis(9_000 / FASTER as u64);
+/// How often a leader of theirs is heard.
+pub(crate) const HEARTBEAT: Duration = Duration::from_millis(1_000 / FASTER as u64);
 /// The group that assigns streams to servers.
 pub(crate) const META: &str = "_meta_";
 
@@ -77,12 +91,26 @@ pub(crate) struct Plan {
     pub(crate) system: bool,
     /// Whether JetStream is on.
     pub(crate) jetstream: bool,
+    /// Whether the last server is without JetStream: clients stay connected there, and a server whose
+    /// peers are down has a route, without which it does not start its groups.
+    pub(crate) router: bool,
 }
 
 impl Plan {
     /// So many servers of one release.
     pub(crate) fn of(release: Release, servers: usize) -> Self {
-        Self { releases: vec![release; servers], system: true, jetstream: true }
+        let releases = vec![release; servers];
+        Self { releases, system: true, jetstream: true, router: false }
+    }
+
+    /// The same, and one more that only routes.
+    pub(crate) fn with_router(release: Release, servers: usize) -> Self {
+        Self { router: true, ..Self::of(release, servers + 1) }
+    }
+
+    /// How many servers have groups.
+    fn members(&self) -> usize {
+        self.releases.len() - usize::from(self.router)
     }
 }
 
@@ -141,7 +169,43 @@ impl Bed {
         if !has_go() {
             return None;
         }
-        let _only_one = ONLY_ONE.lock().await;
+        let mut only_one = ONLY_ONE.lock().await;
+        for _ in 0..BEGINNINGS {
+            let mut bed = Self::spread(plan, only_one);
+            // One after the other: servers that dial each other at the same moment may end with no
+            // route between them.
+            for server in 0..bed.servers.len() {
+                bed.run(server).await;
+            }
+            let replicates = plan.jetstream && bed.servers.len() > 1;
+            if !replicates
+                || bed.leader_within(META, FIRST_LEADER).await.is_some()
+                    && bed.places(plan.members()).await
+            {
+                return Some(bed);
+            }
+            drop(bed);
+            only_one = ONLY_ONE.lock().await;
+        }
+        panic!("{BEGINNINGS} clusters took no stream in their first {FIRST_LEADER:?}");
+    }
+
+    /// Whether the leader of the meta group soon knows enough servers for a stream on all of them.
+    async fn places(&self, replicas: usize) -> bool {
+        let client = self.client(0).await;
+        let begun = Instant::now();
+        let probe = json!({"name": "PROBE", "subjects": ["probe"], "num_replicas": replicas});
+        while api(&client, "STREAM.CREATE.PROBE", &probe).await.is_err() {
+            if begun.elapsed() > FIRST_LEADER {
+                return false;
+            }
+            tokio::time::sleep(HEARTBEAT).await;
+        }
+        api(&client, "STREAM.DELETE.PROBE", &json!({})).await.is_ok()
+    }
+
+    /// Chooses ports, and writes down what each server is to be.
+    fn spread(plan: &Plan, only_one: MutexGuard<'static, ()>) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let held: Vec<_> = (0..2 * plan.releases.len())
             .map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port"))
@@ -158,18 +222,7 @@ impl Bed {
                 Server { release: *release, settings: path, port: clients[at], running: None };
             servers.push(server);
         }
-        drop(held);
-        let mut bed = Self { _folder: folder, servers, _only_one };
-        for server in 0..bed.servers.len() {
-            bed.spawn(server);
-        }
-        for server in 0..bed.servers.len() {
-            bed.ready(server).await;
-        }
-        if plan.jetstream && bed.servers.len() > 1 {
-            bed.leader(META).await;
-        }
-        Some(bed)
+        Self { _folder: folder, servers, _only_one: only_one }
     }
 
     /// Where a server takes clients.
@@ -251,7 +304,12 @@ impl Bed {
 
     /// Waits until all servers that run and have the group agree on a leader that runs; says which.
     pub(crate) async fn leader(&mut self, group: &str) -> usize {
-        for _ in 0..PATIENCE.as_millis() / 50 {
+        let leader = self.leader_within(group, PATIENCE).await;
+        leader.unwrap_or_else(|| panic!("no leader of {group}"))
+    }
+
+    async fn leader_within(&mut self, group: &str, patience: Duration) -> Option<usize> {
+        for _ in 0..patience.as_millis() / 50 {
             let mut told = Vec::new();
             for server in (0..self.servers.len()).filter(|at| self.runs(*at)).collect::<Vec<_>>() {
                 if let Some(found) = self.group(server, group).await {
@@ -262,11 +320,19 @@ impl Bed {
             if let Some((leader, found)) = told.iter().find(leads)
                 && told.iter().all(|(_, other)| other["leader"] == found["me"])
             {
-                return *leader;
+                return Some(*leader);
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        panic!("no leader of {group}");
+        None
+    }
+
+    /// How many servers run that are members of a group by what some of them told; at least one.
+    fn members_that_run(&self, told: &[Value]) -> usize {
+        let peers = told.first().and_then(|found| found["peers"].as_array());
+        let id = |server| json!(PeerId::from_name(&name(server)).to_string());
+        let runs = (0..self.servers.len()).filter(|server| self.runs(*server));
+        runs.filter(|server| peers.is_some_and(|peers| peers.contains(&id(*server)))).count().max(1)
     }
 
     /// Waits until the servers that run have the same log of the group, all of it applied.
@@ -280,11 +346,14 @@ impl Bed {
             }
             let same = |found: &Value| {
                 found["last"] == found["applied"]
-                    && ["term", "leader", "last", "commit"]
+                    && ["term", "leader", "last", "commit", "peers"]
                         .iter()
                         .all(|key| found[*key] == told[0][*key])
             };
-            if !told.is_empty() && told[0]["leader"] != "" && told.iter().all(same) {
+            if told.len() == self.members_that_run(&told)
+                && told[0]["leader"] != ""
+                && told.iter().all(same)
+            {
                 return told.swap_remove(0);
             }
             last = told;
@@ -293,27 +362,47 @@ impl Bed {
         panic!("the members of {group} do not come to agree: {last:#?}");
     }
 
-    /// A client of the account that has the streams.
+    /// A client of the account that has the streams, by way of one server.
     pub(crate) async fn client(&self, server: usize) -> Client {
-        self.connect(server, "app").await
+        connect(&[self.url(server)], "app").await
     }
 
-    /// A client of the system account.
+    /// The same, by way of any server that runs.
+    pub(crate) async fn client_of_all(&self) -> Client {
+        connect(&self.urls(), "app").await
+    }
+
+    /// A client of the system account, by way of one server.
     pub(crate) async fn system(&self, server: usize) -> Client {
-        self.connect(server, "sys").await
+        connect(&[self.url(server)], "sys").await
     }
 
-    async fn connect(&self, server: usize, user: &str) -> Client {
-        async_nats::ConnectOptions::with_user_and_password(user.into(), user.into())
-            .connect(self.url(server))
-            .await
-            .expect("the server takes clients")
+    /// The same, by way of any server that runs.
+    pub(crate) async fn system_of_all(&self) -> Client {
+        connect(&self.urls(), "sys").await
+    }
+
+    /// Where all servers take clients.
+    pub(crate) fn urls(&self) -> Vec<String> {
+        (0..self.servers.len()).map(|server| self.url(server)).collect()
+    }
+
+    /// Waits until a group has so many members.
+    pub(crate) async fn until_members(&mut self, group: &str, members: usize) {
+        for _ in 0..PATIENCE.as_millis() / 50 {
+            let told = self.settled(group).await;
+            if told["peers"].as_array().is_some_and(|peers| peers.len() == members) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("{group} never had {members} members");
     }
 
     /// Creates a stream of so many replicas, and says the name of its group.
     pub(crate) async fn create(&mut self, client: &Client, config: Value) -> String {
         let stream = config["name"].as_str().expect("a stream has a name").to_owned();
-        api(client, &format!("STREAM.CREATE.{stream}"), &config).await.expect("a new stream");
+        create(client, &config).await;
         self.group_of(&stream).await
     }
 
@@ -321,7 +410,7 @@ impl Bed {
     pub(crate) async fn group_of(&mut self, stream: &str) -> String {
         for _ in 0..PATIENCE.as_millis() / 50 {
             for server in (0..self.servers.len()).filter(|at| self.runs(*at)).collect::<Vec<_>>() {
-                let told = self.ask(server, json!({"do": "streams"})).await.expect("the streams");
+                let Ok(told) = self.ask(server, json!({"do": "streams"})).await else { continue };
                 let streams = told["streams"].as_array().expect("a list");
                 let found = streams.iter().find(|found| found["stream"] == stream);
                 if let Some(group) = found.and_then(|found| found["group"].as_str())
@@ -336,6 +425,14 @@ impl Bed {
     }
 }
 
+async fn connect(urls: &[String], user: &str) -> Client {
+    async_nats::ConnectOptions::with_user_and_password(user.into(), user.into())
+        .request_timeout(Some(REQUEST))
+        .connect(urls)
+        .await
+        .expect("the servers take clients")
+}
+
 /// Asks JetStream's API, and gives what it answers, or the error that it answers.
 pub(crate) async fn api(client: &Client, what: &str, request: &Value) -> Result<Value, Value> {
     let request = serde_json::to_vec(request).expect("JSON of our own");
@@ -345,6 +442,16 @@ pub(crate) async fn api(client: &Client, what: &str, request: &Value) -> Result<
     match answer.get("error") {
         Some(error) => Err(error.clone()),
         None => Ok(answer),
+    }
+}
+
+/// Creates a stream. A leader that does not know all servers yet refuses that at first.
+pub(crate) async fn create(client: &Client, config: &Value) {
+    let begun = Instant::now();
+    let what = format!("STREAM.CREATE.{}", config["name"].as_str().expect("a name"));
+    while let Err(why) = api(client, &what, config).await {
+        assert!(begun.elapsed() < PATIENCE, "{why}");
+        tokio::time::sleep(HEARTBEAT).await;
     }
 }
 
@@ -370,7 +477,7 @@ fn settings(folder: &Path, plan: &Plan, at: usize, port: u16, routes: &[u16]) ->
         "server_name: {name}\nlisten: \"127.0.0.1:{port}\"\nlog_file: {:?}\n",
         log.display().to_string()
     );
-    if plan.jetstream {
+    if plan.jetstream && at < plan.members() {
         let store = folder.join(&name);
         text += &format!(
             "jetstream {{ store_dir: {:?}, max_memory_store: 64MB, max_file_store: 1GB }}\n",
@@ -378,10 +485,13 @@ fn settings(folder: &Path, plan: &Plan, at: usize, port: u16, routes: &[u16]) ->
         );
     }
     if routes.len() > 1 {
-        let urls: Vec<_> =
-            routes.iter().map(|port| format!("\"nats://127.0.0.1:{port}\"")).collect();
+        // Who has groups expects as many others as it has routes to begin with.
+        let urls: Vec<_> = routes[..plan.members()]
+            .iter()
+            .map(|port| format!("\"nats://127.0.0.1:{port}\""))
+            .collect();
         text += &format!(
-            "cluster {{ name: BED, listen: \"127.0.0.1:{}\", routes: [{}] }}\n",
+            "cluster {{ name: BED, listen: \"127.0.0.1:{}\", pool_size: -1, routes: [{}] }}\n",
             routes[at],
             urls.join(", ")
         );
@@ -390,7 +500,9 @@ fn settings(folder: &Path, plan: &Plan, at: usize, port: u16, routes: &[u16]) ->
     text +=
         &format!("accounts {{\n  APP {{ {jetstream}users: [{{ user: app, password: app }}] }}\n");
     if plan.system {
-        text += "  SYS { users: [{ user: sys, password: sys }] }\n}\nsystem_account: SYS\n";
+        text += "  SYS { users: [\n    { user: sys, password: sys }\n    { user: half, password: half, \
+                 permissions: { subscribe: { deny: [\"$JSC.>\"] } } }\n  ] }\n}\n\
+                 system_account: SYS\n";
     } else {
         text += "  OTHER { users: [{ user: sys, password: sys }] }\n}\n";
     }

@@ -7,19 +7,27 @@ package main
 
 import (
 	"bufio"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
-	_ "unsafe" // for go:linkname
+	"unsafe" // also for go:linkname
 
 	"github.com/nats-io/nats-server/v2/server"
 )
 
 //go:linkname lookupRaftNode github.com/nats-io/nats-server/v2/server.(*Server).lookupRaftNode
 func lookupRaftNode(*server.Server, string) server.RaftNode
+
+//go:linkname loadEntry github.com/nats-io/nats-server/v2/server.(*raft).loadEntry
+func loadEntry(node unsafe.Pointer, index uint64) (unsafe.Pointer, error)
+
+//go:linkname encodeEntry github.com/nats-io/nats-server/v2/server.(*appendEntry).encode
+func encodeEntry(entry unsafe.Pointer, buffer []byte) ([]byte, error)
 
 //go:linkname minElectionTimeout github.com/nats-io/nats-server/v2/server.minElectionTimeout
 var minElectionTimeout time.Duration
@@ -49,6 +57,8 @@ type command struct {
 	// A stream, for its snapshot.
 	Account string `json:"account"`
 	Stream  string `json:"stream"`
+	// A client's name.
+	Name string `json:"name"`
 }
 
 // How a raft group stands here.
@@ -153,6 +163,8 @@ func perform(running *server.Server, asked *command) (any, error) {
 	switch asked.Do {
 	case "streams":
 		return streams(running)
+	case "client":
+		return client(running, asked.Name)
 	case "snapshot":
 		return done, running.JetStreamSnapshotStream(asked.Account, asked.Stream)
 	}
@@ -163,6 +175,8 @@ func perform(running *server.Server, asked *command) (any, error) {
 	switch asked.Do {
 	case "group":
 		return describe(node), nil
+	case "log":
+		return records(node)
 	case "stepdown":
 		if asked.Peer == "" {
 			return done, node.StepDown()
@@ -188,10 +202,46 @@ func describe(node server.RaftNode) group {
 	for _, peer := range node.Peers() {
 		peers = append(peers, peer.ID)
 	}
+	slices.Sort(peers)
 	return group{
 		Group: node.Group(), Me: node.ID(), State: node.State().String(), Leader: node.GroupLeader(),
 		Term: node.Term(), Last: last, Commit: commit, Applied: applied, Peers: peers,
 	}
+}
+
+// records has what is left of a group's log: the places, and the bytes as they are sent.
+func records(node server.RaftNode) (any, error) {
+	// The second word of an interface points to what it holds.
+	inside := (*[2]unsafe.Pointer)(unsafe.Pointer(&node))[1]
+	last := describe(node).Last
+	found := []any{}
+	for index := uint64(1); index <= last; index++ {
+		entry, err := loadEntry(inside, index)
+		if err != nil {
+			// It was compacted.
+			continue
+		}
+		bytes, err := encodeEntry(entry, nil)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, map[string]any{"index": index, "hex": hex.EncodeToString(bytes)})
+	}
+	return map[string]any{"log": found}, nil
+}
+
+// client tells what a connected client has subscribed to and published.
+func client(running *server.Server, name string) (any, error) {
+	told, err := running.Connz(&server.ConnzOptions{})
+	if err != nil {
+		return nil, err
+	}
+	for _, one := range told.Conns {
+		if one.Name == name {
+			return map[string]any{"subscriptions": one.NumSubs, "published": one.InMsgs}, nil
+		}
+	}
+	return map[string]any{"subscriptions": 0, "published": 0}, nil
 }
 
 func streams(running *server.Server) (any, error) {
