@@ -20,6 +20,10 @@
 //! | 14 | a late parallel catchup cuts acknowledged entries | #7424 | `nrg_parallel_catchup_rollback` |
 //! | 15 | a catchup that ends takes its successor's queue along | | here |
 //! | 16 | under steady writes a catchup never ends | #8519 | here |
+//! | 17 | the log is cut before its snapshot is on disk | #7043 | `a_log_is_compacted_only_behind_a_durable_snapshot` in `tests/nrg` |
+//! | 18 | a node that is half caught up leads | #7040 | `nrg_snapshot_recovery` |
+//! | 19 | a node's own snapshot replaces its leader's newer one | #6053 | here |
+//! | 20 | a snapshot contains an uncommitted change of the members | #8332 | `a_change_that_is_truncated_restores_the_members_and_the_quorum` in `tests/cluster_membership` |
 //! | 21 | a step-down or transfer clears the vote | #7698 | here |
 //! | 22 | a candidate keeps its old vote in a new term | #7956 | here |
 //! | 23 | a vote that could not be written is given | #8290 | here |
@@ -27,6 +31,13 @@
 //! | 25 | a wiped disk elects a stale peer | #7038 | here |
 //! | 26 | a stale leader proposes in a newer term | #8370 | here |
 //! | 27 | who was cut off disturbs the rest when it returns | | here |
+//! | 28 | a leader that is cut off commits with whom it adds | #7632 | `a_leader_that_is_cut_off_makes_no_majority_of_those_that_it_adds` in `tests/cluster_membership`, and so on |
+//! | 29 | two changes of the members at once | #7565 | `a_leader_that_is_cut_off_makes_no_majority_of_those_that_it_adds` |
+//! | 30 | a leader that starts again brings removed members back | #7602 | `members_are_the_same_after_a_restart` |
+//! | 31 | a removed leader is added again by a transfer | #7649 | `a_leader_that_is_removed_hands_over_and_is_not_added_again` |
+//! | 32 | a record that adds a member makes the group one member large when it is read | #7850 | `nrg_replay_add_peer_keeps_cluster_size` |
+//! | 33 | a change that is cut off leaves the quorum wrong | #8332 | `nrg_uncommitted_membership_change_gets_truncated` |
+//! | 34 | a removed member's vote elects a leader | #8353 | `the_vote_of_a_removed_member_elects_nobody` |
 
 use jetwake::command::{Answer, Role};
 use jetwake::config::GroupKind;
@@ -279,6 +290,20 @@ fn defect_16_a_catchup_ends_under_steady_writes() {
         });
         cluster.settle_soundly();
     }
+}
+
+/// Seen red with an older snapshot let through in `Raft::take_snapshot`.
+#[test]
+fn defect_19_an_own_snapshot_does_not_replace_the_leaders_newer_one() {
+    let mut node = follower(3, 3);
+    node.hear(&record(1, 9));
+    node.feed(&Append::by("n2", 1).after(1, 8).commit(8).snapshot("eight", &MEMBERS));
+    let covered = |node: &Lone| node.disk.durable_log().snapshot_index();
+    assert_eq!(covered(&node), Index::new(8));
+    node.take_snapshot(3, "three");
+    assert_eq!(covered(&node), Index::new(8));
+    node.restart();
+    assert_eq!((covered(&node), node.status().commit), (Index::new(8), Index::new(8)));
 }
 
 fn kept_vote(node: &Lone) -> Option<TermAndVote> {
