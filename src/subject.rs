@@ -71,6 +71,7 @@ const PROPOSAL: &str = "$NRG.P.";
 const REMOVE_PEER: &str = "$NRG.RP.";
 const RAFT_REPLY: &str = "$NRG.R.";
 const RAFT_CATCHUP: &str = "$NRG.CR.";
+const CATCHUP_PROGRESS: &str = "$NRG.CP.";
 const SYNC: &str = "$JSC.SYNC.";
 const SYNC_REPLY: &str = "$JSC.R.";
 const SYNC_ACK: &str = "$JSC.ACK.";
@@ -90,6 +91,8 @@ pub enum Kind<G = GroupName> {
     RaftReply(Token),
     /// Append entries for a follower that catches up with its group's log.
     RaftCatchup(Token),
+    /// How far such a follower is, told to the leader that feeds it; counts towards no quorum.
+    CatchupProgress(Token),
     /// Requests for a stream's catchup.
     Sync(Token),
     /// A stream's catchup, or the answer to a question about a stream: upstream names both alike.
@@ -116,6 +119,7 @@ impl Kind {
             Kind::RemovePeer(group) => Self::RemovePeer(owned(group)?),
             Kind::RaftReply(token) => Self::RaftReply(token),
             Kind::RaftCatchup(token) => Self::RaftCatchup(token),
+            Kind::CatchupProgress(token) => Self::CatchupProgress(token),
             Kind::Sync(token) => Self::Sync(token),
             Kind::SyncReply(token) => Self::SyncReply(token),
             Kind::SyncAck { token, bytes } => Self::SyncAck { token, bytes },
@@ -136,6 +140,7 @@ impl<'a> Kind<&'a str> {
                 ("RP", group) => group_name(group).map(Self::RemovePeer),
                 ("R", rest) => token(rest).map(Self::RaftReply),
                 ("CR", rest) => token(rest).map(Self::RaftCatchup),
+                ("CP", rest) => token(rest).map(Self::CatchupProgress),
                 _ => None,
             };
         }
@@ -205,6 +210,18 @@ pub fn raft_reply(random: &mut Random) -> Subject {
 /// A new inbox for a catchup of a group's log.
 pub fn raft_catchup(random: &mut Random) -> Subject {
     join(RAFT_CATCHUP, &random.inbox_token())
+}
+
+/// Where a leader hears how far those are whom it feeds: the inbox beside that for answers. Servers
+/// since 2.15 tell it at such inboxes alone.
+pub fn catchup_progress(replies: &Subject) -> Subject {
+    let token = replies.as_bytes().strip_prefix(RAFT_REPLY.as_bytes()).unwrap_or_default();
+    join(CATCHUP_PROGRESS, token)
+}
+
+/// Whether a catchup's progress is told there, and nothing else.
+pub fn is_catchup_progress(subject: &Subject) -> bool {
+    subject.as_bytes().starts_with(CATCHUP_PROGRESS.as_bytes())
 }
 
 /// A prefix, a dot and eight digits of the random source, as upstream's `syncSubject`.

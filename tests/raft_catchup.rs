@@ -3,9 +3,9 @@
 use jetwake::config::GroupKind;
 use jetwake::ids::{ByteCount, Index, PeerId, Sequence, Term};
 use jetwake::raft::{Cancelled, Catchup, Gap};
-use jetwake::subject::Subject;
+use jetwake::subject::{self, Subject};
 use jetwake::time::Duration;
-use jetwake::wire::{StreamConfig, StreamState};
+use jetwake::wire::{AppendResponse, StreamConfig, StreamState};
 use jetwake_sim::lone::{self, Append, Lone, LoneDisk, Message};
 
 const MEMBERS: [&str; 3] = ["n1", "n2", "n3"];
@@ -266,4 +266,51 @@ fn two_deadlines_of_one_moment_are_both_handled() {
     assert_eq!(timers.log_catchup_stall, timers.catchup_retry, "they fall on one moment");
     node.oversleep(timers.catchup_start + timers.catchup_retry);
     assert!(node.sent().iter().any(|sent| sent.subject.to_string().starts_with("$JSC.SYNC.")));
+}
+
+#[test]
+fn progress_is_success_only_where_nothing_else_is_told() {
+    for (inbox, success) in [("$NRG.R.abcdefgh", false), ("$NRG.CP.abcdefgh", true)] {
+        let mut node = follower();
+        node.hear(&record(9));
+        let (to, reply) = (node.inbox().expect("it asks"), Subject::from_static(inbox));
+        node.sent();
+        let from = PeerId::from_name("n2");
+        node.receive(Some(from), to, Some(reply.clone()), record(1).led_in(1).to_bytes());
+        let told = node.sent().into_iter().find(|sent| sent.subject == reply).expect("progress");
+        let Message::AppendResponse(told) = told.message else { panic!("{told:?}") };
+        assert_eq!((told.index.get(), told.success), (1, success), "{inbox}");
+    }
+}
+
+#[test]
+fn progress_brings_more_and_counts_towards_no_quorum() {
+    let mut node = Lone::plain(&MEMBERS);
+    node.elect(&["n2"]);
+    let term = node.status().term;
+    for n in 0..8 {
+        node.propose(LONG);
+        let last = node.status().last.index.get();
+        if n < 7 {
+            node.acknowledge("n2", term.get(), last);
+        }
+    }
+    let (last, commit) = (node.status().last.index, node.status().commit);
+    assert!(commit < last);
+    node.sent();
+    let inbox = Subject::from_static("$NRG.CR.abcdefgh");
+    node.ask_catchup("n3", (0, 0), &inbox);
+    let mut fed = 0;
+    while fed < last.get() {
+        let sent: Vec<_> = node.sent().into_iter().filter(|sent| sent.subject == inbox).collect();
+        assert!(!sent.is_empty(), "there is room for more than {fed} of {last}");
+        assert!(fed > 0 || (sent.len() as u64) < last.get(), "the first window is small");
+        fed += sent.len() as u64;
+        let reply = sent[0].reply.clone().expect("it is told how far the follower is");
+        assert!(subject::is_catchup_progress(&reply), "{reply}");
+        let (peer, index) = (PeerId::from_name("n3"), Index::new(fed.min(last.get())));
+        let progress = AppendResponse { term, index, peer, success: true };
+        node.receive(Some(peer), reply, None, progress.to_bytes());
+    }
+    assert_eq!(node.status().commit, commit, "what a catchup brings is no vote for it");
 }

@@ -39,6 +39,11 @@ fn inboxes_are_drawn_from_the_seed_and_come_back() {
     let mut token = || same.inbox_token();
     assert_eq!(Kind::parse(&subject::raft_reply(&mut random)), Some(Kind::RaftReply(token())));
     assert_eq!(Kind::parse(&subject::raft_catchup(&mut random)), Some(Kind::RaftCatchup(token())));
+    let (replies, token_of_replies) = (subject::raft_reply(&mut random), token());
+    assert_eq!(
+        Kind::parse(&subject::catchup_progress(&replies)),
+        Some(Kind::CatchupProgress(token_of_replies))
+    );
     assert_eq!(
         Kind::parse(&subject::sync_subject_for_stream(&mut random)),
         Some(Kind::Sync(token()))

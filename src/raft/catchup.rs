@@ -78,7 +78,7 @@ impl Raft {
             next = at.index.next();
             let payload =
                 builder.finish(self.me, self.term, self.commit, at.term, at.index, Term::ZERO);
-            let reply = Some(self.subjects.append_replies.clone());
+            let reply = Some(self.subjects.catchup_progress.clone());
             context.out.push(send_to(peer, inbox.clone(), reply, payload));
         }
         let State::Leader(leader) = &mut self.state else { return };
@@ -144,7 +144,7 @@ impl Raft {
         let end = AppendEntryBuilder::new();
         let (term, commit) = (self.term, self.commit);
         let payload = end.finish(self.me, term, commit, last.term, last.index, term);
-        let reply = Some(self.subjects.append_replies.clone());
+        let reply = Some(self.subjects.catchup_progress.clone());
         context.out.push(send_to(peer, feed.inbox.clone(), reply, payload));
     }
 
@@ -165,7 +165,7 @@ impl Raft {
         feed.sent.push_back((feed.next, bytes));
         feed.in_flight += bytes;
         feed.next = feed.next.next();
-        let reply = Some(self.subjects.append_replies.clone());
+        let reply = Some(self.subjects.catchup_progress.clone());
         context.out.push(send_to(peer, feed.inbox.clone(), reply, payload));
         true
     }

@@ -558,8 +558,8 @@ impl Raft {
 
     /// Tells a leader that feeds a catchup how much of it is on disk, so that it sends more.
     ///
-    /// The message is a refusal without an inbox in a term that is not newer: upstream's leaders
-    /// ignore it, and no leader counts it towards a quorum.
+    /// Told where acknowledgements come too, as servers before 2.15 want it, the message is a refusal
+    /// without an inbox in a term that is not newer: no leader counts it towards a quorum.
     fn tell_catchup_progress(&mut self, context: &mut Context<'_>) {
         let receiving = self.receiving_snapshot();
         let State::Follower(follower) = &mut self.state else { return };
@@ -574,7 +574,10 @@ impl Raft {
         }
         catchup.seen = durable;
         let Some(term) = self.log.term(durable) else { return };
-        let progress = AppendResponse { term, index: durable, peer: self.me, success: false };
+        // Where nothing else is told, servers look for success; where acknowledgements are, it would
+        // count as one.
+        let success = subject::is_catchup_progress(&reply);
+        let progress = AppendResponse { term, index: durable, peer: self.me, success };
         context.out.push(send_to(leader, reply, None, progress.to_bytes()));
     }
 

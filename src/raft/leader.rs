@@ -324,6 +324,31 @@ impl Raft {
         Ok(())
     }
 
+    /// A follower that is fed tells how far it is. It counts towards no quorum, whatever it says.
+    pub(super) fn handle_catchup_progress(
+        &mut self,
+        context: &mut Context<'_>,
+        from: Option<PeerId>,
+        payload: &Bytes,
+    ) -> Result<(), Refusal> {
+        let response = AppendResponse::decode(payload)?;
+        let peer = self.check_follower(from, response.peer)?;
+        let State::Leader(leader) = &mut self.state else { return Ok(()) };
+        let (index, last) = (response.index, self.log.last().index);
+        if index > last {
+            return Err(Refusal::NeverSent { index, last });
+        }
+        let progress = leader.peers.entry(peer).or_default();
+        progress.heard = Some(context.now);
+        progress.known = progress.known.max(index);
+        self.feed_progressed(context, peer, index);
+        if index == last && self.joining() == Some(peer) {
+            // All that it lacked is there; a live entry shows it to be ours, so that it can say so.
+            self.send_heartbeat(context);
+        }
+        Ok(())
+    }
+
     /// A member is in a newer term than this leader: perhaps it was cut off and campaigned in vain.
     /// A leader that hears a quorum all the same asks for its votes at once, so that the one who
     /// returned costs no election timeout.

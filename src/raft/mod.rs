@@ -150,6 +150,8 @@ struct Subjects {
     removals: Subject,
     votes: Subject,
     append_replies: Subject,
+    /// Where a leader hears how far those are whom it feeds.
+    catchup_progress: Subject,
     vote_replies: Subject,
 }
 
@@ -304,6 +306,8 @@ impl Raft {
             self.handle_append_entry(context, from, reply, payload)
         } else if *subject == self.subjects.append_replies {
             self.handle_append_response(context, from, reply, payload)
+        } else if *subject == self.subjects.catchup_progress {
+            self.handle_catchup_progress(context, from, payload)
         } else if *subject == self.subjects.votes {
             self.handle_vote_request(context, from, reply, payload)
         } else if *subject == self.subjects.vote_replies {
@@ -569,19 +573,21 @@ fn send_to(peer: PeerId, subject: Subject, reply: Option<Subject>, payload: Byte
 
 impl Subjects {
     fn new(group: &GroupName, random: &mut Random) -> Self {
+        let append_replies = subject::raft_reply(random);
         Self {
             append_entries: subject::append_entry(group),
             proposals: subject::proposal(group),
             removals: subject::remove_peer(group),
             votes: subject::vote(group),
-            append_replies: subject::raft_reply(random),
+            catchup_progress: subject::catchup_progress(&append_replies),
+            append_replies,
             vote_replies: subject::raft_reply(random),
         }
     }
 
     fn subscribe(&self, group: GroupId, out: &mut Outbox) {
-        for subject in [&self.append_entries, &self.votes, &self.append_replies, &self.vote_replies]
-        {
+        let inboxes = [&self.append_replies, &self.catchup_progress, &self.vote_replies];
+        for subject in [&self.append_entries, &self.votes].into_iter().chain(inboxes) {
             out.subscribe(group, subject.clone());
         }
     }

@@ -110,7 +110,7 @@ impl Exchange {
                 said.group = Some(group.as_str().to_owned());
                 self.vote_request(&mut said, heard, bytes)
             }
-            Kind::RaftReply(_) => {
+            Kind::RaftReply(_) | Kind::CatchupProgress(_) => {
                 self.to_inbox(&mut said, heard.subject);
                 match bytes.len() {
                     AppendResponse::LEN => self.append_response(&mut said, heard, bytes),

@@ -24,6 +24,7 @@ pub(super) fn kind_on<G>(subject: &Kind<G>, bytes: &Bytes) -> &'static str {
         // Both answers come to the same inbox; only their sizes tell them apart.
         Kind::RaftReply(_) if bytes.len() == AppendResponse::LEN => "append_entry_response",
         Kind::RaftReply(_) => "vote_response",
+        Kind::CatchupProgress(_) => "append_entry_response",
         Kind::Sync(_) => "sync_request",
         Kind::SyncReply(_) => "catchup_message",
         Kind::SyncAck { .. } => "catchup_ack",

@@ -5,6 +5,7 @@
 mod bed;
 mod beds;
 mod faults;
+mod features;
 mod follow;
 mod hostile;
 mod lead;

@@ -39,6 +39,7 @@ fn rebuilt(kind: &Kind) -> Subject {
         Kind::RemovePeer(group) => subject::remove_peer(group),
         Kind::RaftReply(token) => inbox("$NRG.R.", token),
         Kind::RaftCatchup(token) => inbox("$NRG.CR.", token),
+        Kind::CatchupProgress(token) => inbox("$NRG.CP.", token),
         Kind::Sync(token) => inbox("$JSC.SYNC.", token),
         Kind::SyncReply(token) => inbox("$JSC.R.", token),
         Kind::SyncAck { token, bytes: None } => subject::sync_ack_wildcard(*token),

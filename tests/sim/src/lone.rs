@@ -219,7 +219,9 @@ impl Lone {
         assert!(literal(&subject) && reply.as_ref().is_none_or(literal), "sends to {subject}");
         let message = Message::read(&subject, &payload);
         match &message {
-            Message::Append(_) => self.append_replies.clone_from(&reply),
+            Message::Append(_) if !reply.as_ref().is_some_and(subject::is_catchup_progress) => {
+                self.append_replies.clone_from(&reply);
+            }
             Message::VoteRequest(_) => self.vote_replies.clone_from(&reply),
             _ => {}
         }

@@ -63,6 +63,7 @@ pub fn message(subject: &Subject, payload: &Bytes, asks: bool, heard_in: Option<
         Some(SubjectKind::AppendEntry(_)) => append_entry(payload),
         Some(SubjectKind::RaftCatchup(_)) => log_catchup(payload),
         Some(SubjectKind::Vote(_)) => vote_request(payload),
+        Some(SubjectKind::CatchupProgress(_)) => catchup_progress(payload),
         Some(SubjectKind::RaftReply(_)) => {
             append_response(payload, asks, heard_in).or_else(|| vote_response(payload))
         }
@@ -133,6 +134,11 @@ fn append_response(payload: &Bytes, asks: bool, heard_in: Option<Term>) -> Optio
         (false, false) => format!("has {index} of the catchup on disk"),
     };
     said(MessageKind::Answer, term, words)
+}
+
+fn catchup_progress(payload: &Bytes) -> Option<Said> {
+    let AppendResponse { index, term, .. } = AppendResponse::decode(payload).ok()?;
+    said(MessageKind::Answer, term, format!("has {index} of the catchup on disk"))
 }
 
 fn stream_catchup(words: String) -> Said {

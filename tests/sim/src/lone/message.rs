@@ -47,7 +47,9 @@ impl Message {
         match Kind::borrowed(subject) {
             Some(Kind::AppendEntry(_)) => Self::Append(AppendEntry::decode(payload).expect(READS)),
             Some(Kind::Vote(_)) => Self::VoteRequest(VoteRequest::decode(payload).expect(READS)),
-            Some(Kind::RaftReply(_)) if payload.len() == AppendResponse::LEN => {
+            Some(Kind::RaftReply(_) | Kind::CatchupProgress(_))
+                if payload.len() == AppendResponse::LEN =>
+            {
                 Self::AppendResponse(AppendResponse::decode(payload).expect(READS))
             }
             Some(Kind::RaftReply(_)) => {
