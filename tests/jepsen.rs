@@ -1,7 +1,8 @@
 //! What Jepsen found in nats-server 2.12.1 and before, played on simulated clusters: each situation
 //! under the number of its report. Nothing acknowledged may be lost, and replicas end identical.
 //!
-//! Flipped bits and short files (7549, 7556, 4410) are in `rotten_disks.rs`.
+//! Flipped bits and short files (`report_7549_…`, `report_7556_…`, `report_4410_…`) are in
+//! `tests/rotten_disks.rs`.
 
 use core::time::Duration;
 

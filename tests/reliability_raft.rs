@@ -31,7 +31,7 @@
 //! | 25 | a wiped disk elects a stale peer | #7038 | here |
 //! | 26 | a stale leader proposes in a newer term | #8370 | here |
 //! | 27 | who was cut off disturbs the rest when it returns | | here |
-//! | 28 | a leader that is cut off commits with whom it adds | #7632 | `a_leader_that_is_cut_off_makes_no_majority_of_those_that_it_adds` in `tests/cluster_membership`, and so on |
+//! | 28 | a leader that is cut off commits with whom it adds | #7632 | `a_leader_that_is_cut_off_makes_no_majority_of_those_that_it_adds` in `tests/cluster_membership`, where 29 to 31 and 34 are too |
 //! | 29 | two changes of the members at once | #7565 | `a_leader_that_is_cut_off_makes_no_majority_of_those_that_it_adds` |
 //! | 30 | a leader that starts again brings removed members back | #7602 | `members_are_the_same_after_a_restart` |
 //! | 31 | a removed leader is added again by a transfer | #7649 | `a_leader_that_is_removed_hands_over_and_is_not_added_again` |
