@@ -6,8 +6,8 @@
 //! that state has not, and is the same again. nats-server sends no such state, and is believed as its
 //! own followers believe it.
 //!
-//! The question is a field of the request that nats-server passes over, as is who is asked; the answer is a message with
-//! an op that it does not have, which nobody gets who did not ask.
+//! The question is a field of the request that nats-server passes over, as is who is asked; the
+//! answer is a message with an op that it does not have, which nobody gets who did not ask.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
