@@ -223,7 +223,9 @@ proptest! {
         let value = DeleteRange { first: Sequence::new(first), count };
         let bytes = value.to_bytes();
         let decoded = DeleteRange::decode(&bytes, &Limits::default());
-        if first == 0 || count == 0 || first.checked_add(count).is_none() {
+        if (first, count) == (0, 0) {
+            prop_assert_eq!(decoded, Ok(value));
+        } else if first == 0 || count == 0 || first.checked_add(count).is_none() {
             prop_assert!(decoded.is_err());
             prop_assert_eq!(value.last(), if first == 0 && count > 0 {
                 Some(Sequence::new(count - 1))

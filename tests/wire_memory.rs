@@ -14,7 +14,7 @@ use jetwake::ids::{ByteCount, GroupName, Index, Sequence, Term};
 use jetwake::limits::Limits;
 use jetwake::subject::{Kind, Subject};
 use jetwake::wire::{
-    AppendEntry, AppendEntryBuilder, AppendResponse, BatchMessage, ConsumerOp, EntryKind,
+    AppendEntry, AppendEntryBuilder, AppendResponse, BatchMessage, ConsumerOp, EntryKind, GoTime,
     RaftSnapshot, SequenceSet, StreamMessage, StreamMessageView, StreamState, TermAndVote,
     VoteRequest, VoteResponse,
 };
@@ -72,6 +72,9 @@ fn decoding_shares_the_input_and_takes_no_memory() {
         takes_none(&vector.bytes, |bytes| StreamState::decode(bytes, &limits));
     }
     takes_none(&[8, 1, 2], ConsumerOp::decode);
+    takes_none(b"2023-11-14T22:13:20.123456789+01:00", |bytes| {
+        GoTime::parse(core::str::from_utf8(bytes).expect("text"))
+    });
     takes_none(b"$NRG.AE.S-R3F-BxW1M5cy", |bytes| {
         let subject = Subject::from_bytes(bytes.clone());
         Kind::borrowed(&subject).map(|_| ()).ok_or("a subject of ours")
@@ -129,7 +132,7 @@ fn allowed(format: &str, input: usize) -> u64 {
     let unpacked = 1 << 16;
     match format {
         "s2_block" | "s2_stream" | "stream_msg" | "stream_op" | "batch_msg" | "batch_msg_body"
-        | "assign_consumer" | "meta_snapshot" => 6 * unpacked + 64 * 1024 + 64 * input,
+        | "assign_consumer" | "meta_op" | "meta_snapshot" => 6 * unpacked + 64 * 1024 + 64 * input,
         "append_entry"
         | "append_entry_response"
         | "vote_request"
@@ -138,7 +141,8 @@ fn allowed(format: &str, input: usize) -> u64 {
         | "raft_snapshot"
         | "stream_msg_body"
         | "consumer_op"
-        | "peer_state" => 256 + 2 * input,
+        | "peer_state"
+        | "go_time" => 256 + 2 * input,
         "sequence_set" | "stream_state" => 256 + 8 * input,
         "consumer_state" => 512 + 32 * input,
         _ => 8 * 1024 + 64 * input,

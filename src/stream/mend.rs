@@ -66,6 +66,8 @@ enum MendError {
     Wire(#[from] WireError),
     #[error("bad message: op {0}")]
     Op(u8),
+    #[error("a range of no deleted messages")]
+    Nothing,
     #[error("expected sequence {expected} of those up to {last}, found {found}")]
     Sequence { expected: Sequence, last: Sequence, found: Sequence },
     #[error("the end came before sequence {expected}")]
@@ -131,7 +133,7 @@ impl Mending {
             }
             Op::DeleteRange => {
                 let range = DeleteRange::decode(payload, context.limits)?;
-                let last = range.first.plus(range.count.saturating_sub(1));
+                let last = range.last().ok_or(MendError::Nothing)?;
                 self.advance(range.first, last)?;
             }
             Op::Unknown(exact::OP) => {

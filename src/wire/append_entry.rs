@@ -2,7 +2,7 @@
 //!
 //! Upstream: `appendEntry` in `server/raft.go`. Little-endian: leader, term, commit, previous
 //! term, previous index, count of entries; each entry as length, kind and data; last the
-//! leader's term as a variable-length number, which servers before 2.10 leave out.
+//! leader's term as a variable-length number, which servers before 2.11 leave out.
 
 use alloc::vec::Vec;
 
@@ -190,7 +190,7 @@ pub struct AppendEntry {
     pub entries: Entries,
     /// The term of the leader that serves a catchup from its log; zero otherwise.
     pub leader_term: Term,
-    /// Whether `leader_term` stands on the wire: servers before 2.10 leave it out.
+    /// Whether `leader_term` stands on the wire: servers before 2.11 leave it out.
     pub has_leader_term: bool,
 }
 

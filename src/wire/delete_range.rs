@@ -26,6 +26,9 @@ pub struct DeleteRange {
 }
 
 impl DeleteRange {
+    /// Upstream's range when nothing was set.
+    const NOTHING: Self = Self { first: Sequence::ZERO, count: 0 };
+
     /// The last of them; nothing for a range that is empty or passes the largest sequence.
     pub fn last(self) -> Option<Sequence> {
         // Upstream counts up to the sequence behind the range, so that one has to exist too.
@@ -33,18 +36,22 @@ impl DeleteRange {
         (self.count > 0).then(|| Sequence::new(end - 1))
     }
 
-    /// Reads a range, its operation's byte included.
+    /// Reads a range, its operation's byte included. A range of nothing, from 0 on, is read as
+    /// upstream writes it; no catchup sends it, and [`last`](Self::last) says that it has no end.
     ///
     /// # Errors
-    /// A document that is too long, too deep or not this format; a range that is empty, begins
-    /// with sequence 0 or passes the largest sequence. Upstream takes those, and then counts
-    /// around zero.
+    /// A document that is too long, too deep or not this format; another range that is empty,
+    /// begins with sequence 0 or passes the largest sequence. Upstream takes those, and then
+    /// counts around zero.
     pub fn decode(bytes: &Bytes, limits: &Limits) -> Result<Self, WireError> {
         let range: Self = go_json::decode(FORMAT, FRAMING, bytes, limits)?;
         let error = |field, expected, found| {
             let fault = Fault::Value { expected, found };
             Err(WireError { format: FORMAT, field, offset: 1, fault })
         };
+        if range == Self::NOTHING {
+            return Ok(range);
+        }
         if range.first == Sequence::ZERO {
             return error("First", "a sequence of at least 1", 0);
         }
@@ -83,6 +90,12 @@ mod tests {
         for json in ["", "{}", r#"{"First":1}"#, r#"{"First":-1,"Num":1}"#, "[1,2,3]"] {
             assert!(matches!(decode(json), Err(Fault::Json(_))), "{json}");
         }
+    }
+
+    #[test]
+    fn a_range_of_nothing_is_read_and_has_no_end() {
+        let range = decode(r#"{"First":0,"Num":0}"#).expect("upstream writes it");
+        assert_eq!(range.last(), None);
     }
 
     #[test]

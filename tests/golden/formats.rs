@@ -7,10 +7,10 @@ use jetwake::limits::Limits;
 use jetwake::wire::{
     ApiResponse, AppendEntry, AppendResponse, BatchMessage, ClusterInfo, ConsumerAssignment,
     ConsumerConfig, ConsumerInfo, ConsumerInfoResponse, ConsumerOp, ConsumerState, DeleteRange,
-    LegacyStreamState, MessageDelete, MetaSnapshot, PeerState, PublishAckResponse, RaftSnapshot,
-    SequenceSet, StreamAlternate, StreamAssignment, StreamConfig, StreamInfo, StreamInfoResponse,
-    StreamMessage, StreamOp, StreamPurge, StreamState, SyncRequest, TermAndVote, VoteRequest,
-    VoteResponse, WireError, s2, s2_stream,
+    GoTime, LegacyStreamState, MessageDelete, MetaOp, MetaSnapshot, PeerState, PublishAckResponse,
+    RaftSnapshot, SequenceSet, StreamAlternate, StreamAssignment, StreamConfig, StreamInfo,
+    StreamInfoResponse, StreamMessage, StreamOp, StreamPurge, StreamState, SyncRequest,
+    TermAndVote, VoteRequest, VoteResponse, WireError, s2, s2_stream,
 };
 
 /// Decodes, and encodes what came out.
@@ -30,7 +30,7 @@ pub(crate) fn group() -> GroupName {
     GroupName::new("TESTGROUP").expect("a name")
 }
 
-pub(crate) const FORMATS: [Format; 28] = [
+pub(crate) const FORMATS: [Format; 30] = [
     format("append_entry", |bytes, _| Ok(AppendEntry::decode(bytes)?.to_bytes())),
     format("append_entry_response", |bytes, _| Ok(AppendResponse::decode(bytes)?.to_bytes())),
     format("vote_request", |bytes, _| Ok(VoteRequest::decode(bytes)?.to_bytes())),
@@ -68,7 +68,12 @@ pub(crate) const FORMATS: [Format; 28] = [
         Ok(state.to_bytes(base_seconds))
     }),
     format("s2_block", |bytes, limits| {
-        let contents = s2::decode_block(bytes, limits.decompressed.get())?;
+        let limit = limits.decompressed.get();
+        let mut contents = Vec::new();
+        let unpacked = s2::decode_block_into(bytes, limit, &mut contents);
+        let again = s2::decode_block(bytes, limit);
+        assert_eq!(unpacked.is_ok(), again.as_ref().is_ok_and(|again| *again == contents));
+        unpacked?;
         s2::encode_block(&contents).map(Bytes::from)
     }),
     format("s2_stream", |bytes, limits| {
@@ -86,6 +91,20 @@ pub(crate) const FORMATS: [Format; 28] = [
     }),
     format("assign_consumer", |bytes, limits| {
         Ok(ConsumerAssignment::decode(bytes, limits)?.encode_assign())
+    }),
+    format("meta_op", |bytes, limits| {
+        Ok(match MetaOp::decode(bytes, limits)? {
+            MetaOp::AssignStream(stream) => stream.encode_assign(),
+            MetaOp::UpdateStream(stream) => stream.encode_update(),
+            MetaOp::RemoveStream(stream) => stream.encode_remove(),
+            MetaOp::AssignConsumer(consumer) => consumer.encode_assign(),
+            MetaOp::RemoveConsumer(consumer) => consumer.encode_remove(),
+            _ => bytes.clone(),
+        })
+    }),
+    format("go_time", |bytes, _| {
+        let text = core::str::from_utf8(bytes).unwrap_or_default();
+        Ok(GoTime::parse(text).map_or_else(|_| Bytes::new(), |time| time.to_string().into()))
     }),
     format("meta_snapshot", |bytes, limits| MetaSnapshot::decode(bytes, limits)?.encode()),
     format("cluster_info", |bytes, limits| Ok(ClusterInfo::decode(bytes, limits)?.to_bytes())),

@@ -225,6 +225,7 @@ fn what_does_not_follow_on_is_refused_and_asked_for_again() {
         (plain(22), "expected sequence 21, found 22"),
         (plain(20), "expected sequence 21, found 20"),
         (range(22, 5), "expected sequence 21, found 22"),
+        (range(0, 0), "a range of no deleted messages"),
         (range(21, 5000), "sequence 5020 is beyond 100"),
         (Bytes::from_static(b"\x04cut"), "bad catchup message"),
         (Bytes::from_static(b"\x0f{}"), "bad catchup message"),

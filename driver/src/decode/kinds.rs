@@ -74,8 +74,16 @@ pub const KINDS: &[Kind] = &[
     kind("subject", "the bytes are a subject between peers", raft_kinds::subject),
 ];
 
-/// The kind of this name.
+/// The kind of this name, or of a name that vectors have for cases of it: bytes that must be
+/// refused (`_bad`), and what other levels of compression made (`_better`, `_best`).
 pub(super) fn find(name: &str) -> Option<&'static Kind> {
+    let name = match name {
+        // These begin behind the op byte.
+        "stream_msg_bad" => "stream_msg_body",
+        "batch_msg_bad" => "batch_msg_body",
+        "s2_block_better" | "s2_block_best" => "s2_block",
+        name => name.strip_suffix("_bad").unwrap_or(name),
+    };
     KINDS.iter().find(|kind| kind.name == name)
 }
 

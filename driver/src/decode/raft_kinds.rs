@@ -26,7 +26,7 @@ pub(super) fn append_entry(message: &Message) -> Outcome {
             ("pterm", number(entry.previous_term.get())),
             ("pindex", number(entry.previous_index.get())),
             ("entries", entries.into()),
-            // Servers before 2.10 leave it out.
+            // Servers before 2.11 leave it out.
             (
                 "lterm",
                 if entry.has_leader_term { number(entry.leader_term.get()) } else { Value::Null },

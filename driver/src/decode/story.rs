@@ -66,9 +66,8 @@ pub(super) fn tell(
     let mut exchange = Exchange::default();
     let mut counts = Counts::default();
     let mut line = Vec::new();
-    if !json {
-        head(&mut out, paint)?;
-    }
+    // Above the first line that is told: a file that is no recording gets an error alone.
+    let mut headed = json;
     for number in 1_u64.. {
         let at = |error: DecodeError| DecodeError::Input(format!("{path}:{number}: {error}"));
         match read_line(&mut input, &mut line)? {
@@ -84,6 +83,10 @@ pub(super) fn tell(
             continue;
         }
         counts.count(&recorded, &said);
+        if !headed {
+            head(&mut out, paint)?;
+            headed = true;
+        }
         if json {
             tell_programs(&mut out, &recorded, &bytes, &said)?;
         } else {

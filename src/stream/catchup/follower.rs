@@ -123,6 +123,8 @@ enum CatchupError {
     Wire(#[from] WireError),
     #[error("bad catchup message: op {0}")]
     Op(u8),
+    #[error("a range of no deleted messages")]
+    Nothing,
     #[error("expected sequence {expected}, found {found}")]
     Sequence { expected: Sequence, found: Sequence },
     #[error("sequence {found} is beyond {last}, the last one asked for")]
@@ -519,7 +521,7 @@ impl Follower {
             }
             Op::DeleteRange => {
                 let range = DeleteRange::decode(payload, context.limits)?;
-                let last = range.first.plus(range.count.saturating_sub(1));
+                let last = range.last().ok_or(CatchupError::Nothing)?;
                 self.check_sequence(context, contents, range.first, last)?;
                 self.count(range.count, payload);
                 contents.skip_to(last);
