@@ -331,13 +331,15 @@ fn a_file_that_is_no_trace_is_named_with_its_line() {
     std::fs::write(&path, "{\"us\":1,\"subject\":\"a\",\"hex\":\"00\"}\nbroken\n")
         .expect("written");
     let output = decode(&["--trace", path.to_str().expect("UTF-8")], "");
-    assert!(output.stdout.is_empty(), "the error stands alone: {output:?}");
     assert_eq!(output.status.code(), Some(1));
     assert!(
         stderr(&output).contains("broken.jsonl:2: not a recorded message"),
         "{}",
         stderr(&output)
     );
+    std::fs::write(&path, "broken\n").expect("written");
+    let output = decode(&["--trace", path.to_str().expect("UTF-8")], "");
+    assert!(output.stdout.is_empty(), "the error stands alone: {output:?}");
     let output = decode(&["--trace", "/nowhere/at/all"], "");
     assert!(stderr(&output).contains("/nowhere/at/all"), "{}", stderr(&output));
 }
