@@ -541,4 +541,10 @@ pub enum Request {
     /// `{"consumer_seq":n,"stream_seq":m,"deliveries":k}`, with `"exceeded":true` if the message was
     /// delivered as often as it may be before, and is not to be sent.
     Consumer(Wish),
+    /// Read the newest message of some subjects from this replica, applied or not by others; answered
+    /// by one message, or by none.
+    ReadLast {
+        /// The subjects, with wildcards; all if empty.
+        filter: Bytes,
+    },
 }

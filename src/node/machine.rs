@@ -388,6 +388,9 @@ impl Group {
             (Machine::Stream(stream), Request::Read { first, most, bytes }) => {
                 stream.read(context, id, first, (most, bytes));
             }
+            (Machine::Stream(stream), Request::ReadLast { filter }) => {
+                stream.read_last(context, id, &filter);
+            }
             (Machine::Stream(stream), Request::Snapshot) => {
                 stream.snapshot(context);
                 self.snapshot_asked.push(id);

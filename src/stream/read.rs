@@ -10,6 +10,7 @@ use crate::context::Context;
 use crate::event::StoredMessage;
 use crate::ids::{ByteCount, LoadId, RequestId, Sequence};
 use crate::limits::Limits;
+use crate::subject;
 use crate::time::Time;
 use crate::wire::{ApiError, StreamMessage, WireError};
 
@@ -30,23 +31,56 @@ impl Stream {
         first: Sequence,
         (most, bytes): (usize, ByteCount),
     ) {
-        if matches!(self.phase, Phase::Opening | Phase::Restoring(_) | Phase::Stopped(_)) {
-            let answer = refusal(&self.acks, &ApiError::CLUSTER_NOT_AVAIL);
-            return context.out.answer(request, answer);
+        let Some(first) = self.contents.index.at_or_after(first) else {
+            return self.answer_nothing(context, request);
+        };
+        let range = (first, self.contents.index.last());
+        self.load_for(context, request, range, (most.max(1), bytes));
+    }
+
+    /// Reads the newest message of the subjects that `filter` takes; all if it is empty.
+    pub fn read_last(&mut self, context: &mut Context<'_>, request: RequestId, filter: &[u8]) {
+        let index = &self.contents.index;
+        let newest = match filter {
+            b"" => index.at_or_after(index.last()),
+            _ if !subject::is_valid_filter(filter) => None,
+            _ => index.last_of(filter),
+        };
+        let Some(newest) = newest else { return self.answer_nothing(context, request) };
+        self.load_for(context, request, (newest, newest), (1, context.limits.load));
+    }
+
+    fn load_for(
+        &mut self,
+        context: &mut Context<'_>,
+        request: RequestId,
+        range: (Sequence, Sequence),
+        (most, bytes): (usize, ByteCount),
+    ) {
+        if self.is_not_readable() {
+            return self.answer_nothing(context, request);
         }
         if self.reads.0.len() >= MOST {
             let answer = refusal(&self.acks, &ApiError::INSUFFICIENT_RESOURCES);
             return context.out.answer(request, answer);
         }
-        let index = &self.contents.index;
-        let Some(first) = index.at_or_after(first) else {
-            let answer = Answer::Messages { messages: Vec::new(), next: None };
-            return context.out.answer(request, answer);
-        };
-        let range = (first, index.last());
-        let most = most.clamp(1, context.limits.read_messages);
+        let most = most.min(context.limits.read_messages);
         let load = context.out.read(self.group, range, most, bytes.min(context.limits.load));
         self.reads.0.insert(load, request);
+    }
+
+    const fn is_not_readable(&self) -> bool {
+        matches!(self.phase, Phase::Opening | Phase::Restoring(_) | Phase::Stopped(_))
+    }
+
+    /// There is no such message, as far as this replica can say.
+    fn answer_nothing(&self, context: &mut Context<'_>, request: RequestId) {
+        let answer = if self.is_not_readable() {
+            refusal(&self.acks, &ApiError::CLUSTER_NOT_AVAIL)
+        } else {
+            Answer::Messages { messages: Vec::new(), next: None }
+        };
+        context.out.answer(request, answer);
     }
 
     /// Messages for a client, if `load` is its read.

@@ -2,7 +2,9 @@
 
 use serde::Deserialize;
 
-use super::{Given, SettingsError, wrong};
+#[cfg(feature = "nats")]
+use super::wrong;
+use super::{Given, SettingsError};
 use crate::transport::Way;
 
 /// How servers reach each other, as it is given.
