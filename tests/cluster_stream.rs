@@ -1,6 +1,7 @@
 //! What a replicated stream does when machines, links and disks fail: every acknowledged message is
 //! held against the client's own record, and the replicas against each other.
 
+use jetwake::command::Answer;
 use jetwake::config::GroupKind;
 use jetwake::event::Request;
 use jetwake::ids::{ByteCount, GroupId, Sequence};
@@ -352,5 +353,36 @@ fn replicas_of_a_stream_with_bounds_end_the_same_whoever_was_behind() {
             .collect();
         assert_eq!(states[0], states[1]);
         assert_eq!(states[0], states[2]);
+    }
+}
+
+#[test]
+fn the_newest_message_of_some_subjects_is_found_on_every_replica() {
+    let mut cluster = Cluster::new(61, setup());
+    let leader = cluster.wait_for_leader(GROUP);
+    cluster.run_for(seconds(1));
+    for subject in ["s.1", "s.2", "s.1", "s.3"] {
+        let (header, payload) = ("".into(), "body".into());
+        let publish = Request::Publish { subject: subject.into(), header, payload };
+        cluster.call(leader, GROUP, publish, seconds(5)).expect("an answer");
+    }
+    let delete = Request::Delete { sequence: Sequence::new(4) };
+    cluster.call(leader, GROUP, delete, seconds(5)).expect("an answer");
+    cluster.run_for(seconds(1));
+    for machine in cluster.machines() {
+        for (filter, newest) in [
+            ("s.1", Some(3)),
+            ("s.2", Some(2)),
+            ("s.*", Some(3)),
+            ("", Some(3)),
+            ("s.3", None),
+            ("..", None),
+        ] {
+            let read = Request::ReadLast { filter: filter.into() };
+            let answer = cluster.call(machine, GROUP, read, seconds(5)).expect("an answer");
+            let Answer::Messages { messages, next: None } = answer else { panic!("{answer:?}") };
+            let found: Vec<_> = messages.iter().map(|found| found.sequence.get()).collect();
+            assert_eq!(found, newest.into_iter().collect::<Vec<_>>(), "{filter:?}");
+        }
     }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use jetwake::command::{Answer, Command, Report};
+use jetwake::command::{Answer, Command, Report, Role};
 use jetwake::config::GroupKind;
 use jetwake::event::{Event, Opened, Request};
 use jetwake::ids::{GroupId, PeerId, RequestId};
@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 
 use crate::clock::Clock;
 use crate::disk::Disk;
-use crate::transport::{ClientLink, ClientRequest, Inbound, Interest, Transport};
+use crate::transport::{Asker, ClientRequest, Inbound, Interest, Transport};
 
 /// Batches from the transport that one turn takes.
 const BATCHES_A_TURN: usize = 16;
@@ -228,7 +228,7 @@ impl<S: Storage> Runtime<S> {
         }
     }
 
-    fn ask(&mut self, now: Time, client: &Arc<ClientLink>, request: ClientRequest) {
+    fn ask(&mut self, now: Time, client: &Arc<dyn Asker>, request: ClientRequest) {
         let ClientRequest { id, stream, request, weight } = request;
         if let Some(group) = self.names.group(&stream) {
             let id = self.requests.open(Arc::clone(client), id, weight);
@@ -256,7 +256,14 @@ impl<S: Storage> Runtime<S> {
                     self.transport.listen_no_longer(&subject);
                     self.interest.remove(&subject);
                 }
-                Command::Report { group, report } => self.names.tell(group, &report),
+                Command::Report { group, report } => {
+                    if let (Some(group), Report::Role { role, .. }) = (group, &report)
+                        && let Some(stream) = self.names.stream(group)
+                    {
+                        self.transport.leads(stream, *role == Role::Leader);
+                    }
+                    self.names.tell(group, &report);
+                }
                 Command::Write { .. }
                 | Command::Load { .. }
                 | Command::Store { .. }
@@ -286,13 +293,13 @@ struct OpenRequests {
 
 struct OpenRequest {
     number: RequestId,
-    client: Arc<ClientLink>,
+    client: Arc<dyn Asker>,
     id: u64,
     weight: usize,
 }
 
 impl OpenRequests {
-    fn open(&mut self, client: Arc<ClientLink>, id: u64, weight: usize) -> RequestId {
+    fn open(&mut self, client: Arc<dyn Asker>, id: u64, weight: usize) -> RequestId {
         self.uses = self.uses.wrapping_add(1);
         let slot = self.slots.vacant_entry();
         let number = RequestId::new(u64::from(self.uses) << 32 | slot.key() as u64 & SLOT);
@@ -345,6 +352,11 @@ impl Names {
 
     fn group(&self, stream: &[u8]) -> Option<GroupId> {
         self.streams.get(std::str::from_utf8(stream).ok()?).copied()
+    }
+
+    fn stream(&self, group: GroupId) -> Option<&str> {
+        let name = self.groups.get(usize::try_from(group.0).ok()?)?;
+        (self.streams.get(name) == Some(&group)).then_some(name)
     }
 
     fn server(&self, id: Option<PeerId>) -> String {

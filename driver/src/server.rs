@@ -80,7 +80,11 @@ impl Server {
         // Once the loop has ended nobody wants to know any more.
         let report = move |event| drop(happened.send(event));
         let (disk, opened) = Disk::open(&settings.dir, &names, report)?;
-        let (transport, inbound) = Transport::start(settings.transport(security, seed)).await?;
+        let (mut transport, inbound) = Transport::start(settings.transport(security, seed)).await?;
+        #[cfg(feature = "nats")]
+        if let Some(service) = &settings.nats_clients {
+            transport.serve_nats_clients(service.clone()).await?;
+        }
         let address = transport.address();
         let told = settings.assigned();
         let runtime = Runtime::new(node, Clock::start(), transport, disk, told, opened, observer);

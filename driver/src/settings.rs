@@ -3,6 +3,8 @@
 //! Both are read into the same [`Given`]; [`Settings`] is what came of it, complete and checked.
 //! Every error names the file or flag, the field, what was found and what was expected.
 
+#[cfg(feature = "nats")]
+mod nats_clients;
 mod way;
 
 use std::collections::BTreeMap;
@@ -20,7 +22,7 @@ use thiserror::Error;
 
 use crate::runtime::OWN_REQUEST;
 #[cfg(feature = "nats")]
-use crate::transport::nats::NatsAccess;
+use crate::transport::nats::{NatsAccess, Service};
 use crate::transport::tls::{Security, TlsFiles, can_be_certified};
 use crate::transport::{Bounds, TransportSettings, Way};
 
@@ -87,6 +89,9 @@ pub struct Given {
     /// The NATS server.
     #[cfg(feature = "nats")]
     pub nats: Option<NatsAccess>,
+    /// The NATS server whose clients publish to the streams.
+    #[cfg(feature = "nats")]
+    pub nats_clients: Option<NatsAccess>,
     /// Certificates and key.
     pub tls: Option<TlsFiles>,
     /// Plain TCP instead of TLS.
@@ -161,7 +166,8 @@ impl Given {
             *path = folder.join(&*path);
         }
         #[cfg(feature = "nats")]
-        for path in given.nats.iter_mut().flat_map(NatsAccess::paths) {
+        for path in given.nats.iter_mut().chain(&mut given.nats_clients).flat_map(NatsAccess::paths)
+        {
             *path = folder.join(&*path);
         }
         Ok(given)
@@ -195,6 +201,8 @@ impl Given {
             transport: self.transport.or(other.transport),
             #[cfg(feature = "nats")]
             nats: self.nats.or(other.nats),
+            #[cfg(feature = "nats")]
+            nats_clients: self.nats_clients.or(other.nats_clients),
             tls,
             insecure_plaintext,
             timers,
@@ -226,6 +234,9 @@ pub struct Settings {
     pub observes: bool,
     /// How servers reach each other.
     pub way: Way,
+    /// What NATS clients are served, if they are.
+    #[cfg(feature = "nats")]
+    pub nats_clients: Option<Service>,
     /// The files of TLS; none for plain TCP.
     pub tls: Option<TlsFiles>,
     /// Every bound of the core.
@@ -239,10 +250,18 @@ impl TryFrom<Given> for Settings {
 
     fn try_from(mut given: Given) -> Result<Self, SettingsError> {
         let streams = std::mem::take(&mut given.streams);
+        #[cfg(feature = "nats")]
+        let access = given.nats_clients.take();
+        #[cfg(feature = "nats")]
+        let all = streams.iter().map(|one| (one.name.clone(), one.subjects.clone())).collect();
         let mut settings = given.without_streams()?;
         let servers: Vec<String> =
             std::iter::once(&settings.name).chain(settings.peers.keys()).cloned().collect();
         settings.groups = groups(streams, &servers, &settings.name)?;
+        #[cfg(feature = "nats")]
+        if let Some(access) = access {
+            settings.nats_clients = Some(nats_clients::service(access, all, &settings)?);
+        }
         Ok(settings)
     }
 }
@@ -288,6 +307,8 @@ impl Given {
             catchups: BTreeMap::new(),
             observes: false,
             way,
+            #[cfg(feature = "nats")]
+            nats_clients: None,
             tls,
         })
     }

@@ -16,7 +16,7 @@ use super::stream_check::is_valid_name;
 use crate::limits::Limits;
 use crate::wire::{
     ApiError, ApiResponse, ConsumerConfig, ConsumerInfoResponse, ConsumerPauseResponse, GoTime,
-    PublishAckResponse, ResponseType, StreamConfig, StreamInfoResponse, read_json,
+    PublishAckResponse, ResponseType, StreamConfig, StreamInfoResponse, null_as_default, read_json,
 };
 
 /// What every subject of the API begins with.
@@ -93,8 +93,10 @@ pub enum ApiRequest {
 #[serde(default)]
 pub struct Part {
     /// How many to pass over.
+    #[serde(deserialize_with = "null_as_default")]
     pub offset: u64,
     /// Only streams that take messages of this subject; all if empty.
+    #[serde(deserialize_with = "null_as_default")]
     pub subject: String,
 }
 

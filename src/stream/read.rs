@@ -42,7 +42,7 @@ impl Stream {
     pub fn read_last(&mut self, context: &mut Context<'_>, request: RequestId, filter: &[u8]) {
         let index = &self.contents.index;
         let newest = match filter {
-            b"" => index.at_or_after(index.last()),
+            b"" => index.last_of(b">"),
             _ if !subject::is_valid_filter(filter) => None,
             _ => index.last_of(filter),
         };

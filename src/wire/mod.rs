@@ -71,7 +71,7 @@ pub use consumer_state::{ConsumerState, Pending, SequencePair};
 pub use delete_range::DeleteRange;
 pub use entry::StreamOp;
 pub use error::{Fault, WireError};
-pub(crate) use go_json::read_json;
+pub(crate) use go_json::{null_as_default, read_json};
 pub use go_time::{BadTime, GoTime};
 pub use legacy_stream_state::LegacyStreamState;
 pub use message_delete::MessageDelete;

@@ -294,6 +294,9 @@ fn streams_are_named_and_listed_in_parts() {
     assert_eq!(names["streams"], json!(["A", "B", "C"]));
     let rest = servers.api("STREAM.NAMES", r#"{"offset":2}"#);
     assert_eq!((&rest["streams"], &rest["total"]), (&json!(["C"]), &json!(3)));
+    // As async-nats asks.
+    let all = servers.api("STREAM.NAMES", r#"{"offset":0,"subject":null}"#);
+    assert_eq!(all["total"], names["total"], "{all}");
     let of = servers.api("STREAM.NAMES", r#"{"subject":"B.x"}"#);
     assert_eq!(of["streams"], json!(["B"]));
     let list = servers.api("STREAM.LIST", r#"{"offset":1}"#);

@@ -52,6 +52,7 @@ impl NatsArguments {
             user: self.user,
             password: self.password,
             prefix: None,
+            domain: None,
             ca: self.server_ca,
             certificate: self.server_certificate,
             key: self.server_key,

@@ -8,6 +8,8 @@ use anyhow::Context;
 use clap::Args;
 use jetwake_driver::server::Server;
 use jetwake_driver::settings::{Given, GivenStream, GivenTransport, Settings, SettingsError, Span};
+#[cfg(feature = "nats")]
+use jetwake_driver::transport::nats::NatsAccess;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -53,6 +55,12 @@ pub(super) struct NodeArguments {
     #[cfg(feature = "nats")]
     #[command(flatten)]
     nats: NatsArguments,
+
+    /// Let clients of the NATS server publish to the streams, and ask JetStream's API about them; the
+    /// account must not have JetStream itself.
+    #[cfg(feature = "nats")]
+    #[arg(long, requires = "servers", help_heading = "NATS server")]
+    nats_clients: bool,
 
     /// The folder for the data; made if it is not there, and held by one node at a time.
     #[arg(long, value_name = "DIR")]
@@ -111,6 +119,9 @@ const EXAMPLE: &str = r#"A file of settings (relative paths start at its folder)
   [nats]                        # with credentials, nkey, user, password, ca, certificate, key, prefix
   servers = ["nats://127.0.0.1:4222"]
 
+  [nats_clients]                # optional: NATS clients publish to the streams; the same fields but
+  servers = ["nats://127.0.0.1:4222"]  # prefix, and a domain in its place
+
   [timers]                      # optional, and so is each of them
   election_min = "4s"
 
@@ -165,6 +176,9 @@ fn settings(arguments: NodeArguments) -> Result<Settings, Failure> {
     let file = arguments.config.as_deref().map(Given::read).transpose()?;
     let from_flags_alone = file.is_none();
     let insecure_plaintext = arguments.tls.insecure_plaintext;
+    #[cfg(feature = "nats")]
+    let (nats, nats_clients) =
+        nats_flags(arguments.transport, arguments.nats, arguments.nats_clients);
     let flags = Given {
         name: arguments.name,
         cluster: arguments.cluster,
@@ -175,7 +189,9 @@ fn settings(arguments: NodeArguments) -> Result<Settings, Failure> {
         streams: arguments.streams,
         transport: arguments.transport,
         #[cfg(feature = "nats")]
-        nats: arguments.nats.access(),
+        nats,
+        #[cfg(feature = "nats")]
+        nats_clients,
         tls: arguments.tls.files()?,
         insecure_plaintext,
         timers: arguments.timers.into_iter().collect::<BTreeMap<_, _>>(),
@@ -192,6 +208,20 @@ fn settings(arguments: NodeArguments) -> Result<Settings, Failure> {
         }
         error => error.into(),
     })
+}
+
+/// The NATS servers of the peers and of the clients, which are one if they are named by flags.
+#[cfg(feature = "nats")]
+fn nats_flags(
+    way: Option<GivenTransport>,
+    arguments: NatsArguments,
+    clients: bool,
+) -> (Option<NatsAccess>, Option<NatsAccess>) {
+    let access = arguments.access();
+    let clients = access.clone().filter(|_| clients);
+    // Peers that dial each other need none.
+    let peers = access.filter(|_| clients.is_none() || way == Some(GivenTransport::Nats));
+    (peers, clients)
 }
 
 /// Comes true when the process is asked to end.

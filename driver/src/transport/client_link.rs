@@ -4,19 +4,21 @@
 //! take. At the bound the client's connection is not read any further until answers have left.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use jetwake::command::Answer;
 use jetwake::event::Request;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 
+use super::asker::{Asker, ClientRequest};
 use super::body::{Answered, Asked, decode_requests};
 use super::connection::{ConnectionError, FrameReader};
 use super::counters::Counters;
 use super::frame::{FrameError, Kind};
 use super::outbox::{Lane, NotTaken, Outbox};
+use super::room::Room;
 use super::{Bounds, Inbound};
 
 /// A client that is, or was, connected.
@@ -27,28 +29,8 @@ pub struct ClientLink {
     /// Where it is.
     pub address: SocketAddr,
     outbox: Outbox,
-    open_requests: Mutex<OpenRequests>,
-    room: Notify,
+    room: Room,
     bounds: Arc<Bounds>,
-}
-
-#[derive(Debug, Default)]
-struct OpenRequests {
-    count: usize,
-    weight: usize,
-}
-
-/// A request of a client.
-#[derive(Debug)]
-pub struct ClientRequest {
-    /// The client's own number.
-    pub id: u64,
-    /// The stream that it is for.
-    pub stream: Bytes,
-    /// What is asked.
-    pub request: Request,
-    /// The bytes that it and its answer are counted with.
-    pub weight: usize,
 }
 
 impl ClientLink {
@@ -61,22 +43,7 @@ impl ClientLink {
         // What is open is bounded, and so are the answers to it.
         let outbox = Outbox::new(usize::MAX);
         outbox.open(largest);
-        Self { name, address, outbox, open_requests: Mutex::default(), room: Notify::new(), bounds }
-    }
-
-    /// Sends the answer to a request of this weight; it goes nowhere if the client is gone.
-    pub fn answer(&self, id: u64, weight: usize, answer: &Answer) {
-        let sent = self.outbox.push(Lane::Live, Kind::Answers, &Answered { id, answer });
-        if sent == Err(NotTaken::TooLarge) {
-            let answer = &Answer::Json(Bytes::from_static(TOO_LARGE));
-            // A client that does not even take this much has asked for silence.
-            let _ = self.outbox.push(Lane::Live, Kind::Answers, &Answered { id, answer });
-        }
-        self.change(|open| {
-            open.count = open.count.saturating_sub(1);
-            open.weight = open.weight.saturating_sub(weight);
-        });
-        self.room.notify_one();
+        Self { name, address, outbox, room: Room::default(), bounds }
     }
 
     /// Reads requests and writes answers until the client goes.
@@ -90,7 +57,7 @@ impl ClientLink {
         frames.take_items_of(self.bounds.request);
         let sent = |length| {
             counters.bytes_sent.add(length as u64);
-            self.room.notify_one();
+            self.room.look_again();
         };
         let ended = tokio::select! {
             read = self.read(&mut frames, inbound, counters) => read,
@@ -133,12 +100,10 @@ impl ClientLink {
             request: asked.request,
         };
         let requests: Vec<_> = requests.into_iter().map(weighed).collect();
-        let weight: usize = requests.iter().map(|request| request.weight).sum();
-        self.change(|open| {
-            open.count += requests.len();
-            open.weight = open.weight.saturating_add(weight);
-        });
-        Inbound::Requests { client: Arc::clone(self), requests }
+        let weight = requests.iter().map(|request| request.weight).sum();
+        self.room.take(requests.len(), weight);
+        let client: Arc<dyn Asker> = self.clone();
+        Inbound::Requests { client, requests }
     }
 
     fn weight(&self, request: &Request) -> usize {
@@ -154,20 +119,23 @@ impl ClientLink {
     }
 
     async fn wait_for_room(&self) {
-        while {
-            let waiting = self.outbox.waiting();
-            self.change(|open| {
-                open.count >= self.bounds.client_requests
-                    || open.weight.saturating_add(waiting) >= self.bounds.client_bytes
-            })
-        } {
-            self.room.notified().await;
-        }
+        let Bounds { client_requests, client_bytes, .. } = *self.bounds;
+        let has_room = |count, weight: usize| {
+            count < client_requests && weight.saturating_add(self.outbox.waiting()) < client_bytes
+        };
+        self.room.wait(has_room).await;
     }
+}
 
-    fn change<T>(&self, change: impl FnOnce(&mut OpenRequests) -> T) -> T {
-        // Two numbers that no statement can leave half changed.
-        change(&mut self.open_requests.lock().unwrap_or_else(PoisonError::into_inner))
+impl Asker for ClientLink {
+    fn answer(&self, id: u64, weight: usize, answer: &Answer) {
+        let sent = self.outbox.push(Lane::Live, Kind::Answers, &Answered { id, answer });
+        if sent == Err(NotTaken::TooLarge) {
+            let answer = &Answer::Json(Bytes::from_static(TOO_LARGE));
+            // A client that does not even take this much has asked for silence.
+            let _ = self.outbox.push(Lane::Live, Kind::Answers, &Answered { id, answer });
+        }
+        self.room.give_back(weight);
     }
 }
 

@@ -5,6 +5,7 @@
 //! one bounded channel; what the loop sends goes into the outbox of a connection and leaves in
 //! as few frames as there were turns of the loop.
 
+mod asker;
 pub mod body;
 pub mod certificates;
 mod client_link;
@@ -17,6 +18,7 @@ mod listener;
 pub mod nats;
 mod outbox;
 mod peer_link;
+mod room;
 pub mod tls;
 
 use std::collections::BTreeMap;
@@ -33,7 +35,8 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-pub use client_link::{ClientLink, ClientRequest};
+pub use asker::{Asker, ClientRequest};
+pub use client_link::ClientLink;
 pub use connection::ConnectionError;
 pub(crate) use connection::FrameReader;
 pub use counters::{Count, Counters};
@@ -171,7 +174,7 @@ pub enum Inbound {
     /// A client asks these.
     Requests {
         /// Who asks, and is answered.
-        client: Arc<ClientLink>,
+        client: Arc<dyn Asker>,
         /// What is asked, in order.
         requests: Vec<ClientRequest>,
     },
@@ -195,8 +198,10 @@ pub struct Transport {
     shared: Arc<Shared>,
     #[cfg(feature = "nats")]
     nats: Option<nats::NatsLink>,
+    #[cfg(feature = "nats")]
+    clients: Option<nats::ClientsLink>,
     address: SocketAddr,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 impl Transport {
@@ -245,10 +250,27 @@ impl Transport {
             shared,
             #[cfg(feature = "nats")]
             nats,
+            #[cfg(feature = "nats")]
+            clients: None,
             address,
-            _tasks: tasks,
+            tasks,
         };
         Ok((transport, receiver))
+    }
+
+    /// Lets NATS clients publish to streams, and ask JetStream's API about them, at a NATS server.
+    ///
+    /// # Errors
+    /// [`TransportError::Nats`] if that server lets nobody in, or has a JetStream that would answer
+    /// too.
+    #[cfg(feature = "nats")]
+    pub async fn serve_nats_clients(
+        &mut self,
+        service: nats::Service,
+    ) -> Result<(), TransportError> {
+        let link = nats::ClientsLink::start(service, &self.shared, &mut self.tasks).await?;
+        self.clients = Some(link);
+        Ok(())
     }
 
     /// Where it listens.
@@ -313,6 +335,16 @@ impl Transport {
         }
         #[cfg(not(feature = "nats"))]
         let _ = subject;
+    }
+
+    /// Tells NATS clients of a stream whether this node leads it: who leads takes their messages.
+    pub fn leads(&self, stream: &str, leads: bool) {
+        #[cfg(feature = "nats")]
+        if let Some(clients) = &self.clients {
+            clients.leads(stream, leads);
+        }
+        #[cfg(not(feature = "nats"))]
+        let _ = (stream, leads);
     }
 
     /// Waits until everything that was sent to peers has been written.

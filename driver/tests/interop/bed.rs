@@ -55,16 +55,30 @@ impl Release {
     /// The server, built once a run.
     fn program(self) -> &'static Path {
         static BUILT: [OnceLock<PathBuf>; 2] = [OnceLock::new(), OnceLock::new()];
-        BUILT[self as usize].get_or_init(|| {
-            let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("bed-{self:?}"));
-            let mut go = Command::new("go");
-            go.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/interop/bed"));
-            go.args(["build", "-modfile", self.file(), "-o"]).arg(&program).arg(".");
-            let built = go.output().expect("go was found before");
-            assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-            program
-        })
+        BUILT[self as usize].get_or_init(|| build("bed", self.file(), &format!("bed-{self:?}")))
     }
+}
+
+/// Builds a program of `tests/interop`; Go is there.
+fn build(folder: &str, modules: &str, name: &str) -> PathBuf {
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/interop").join(folder);
+    let mut go = Command::new("go");
+    go.current_dir(folder).args(["build", "-modfile", modules, "-o"]).arg(&program).arg(".");
+    let built = go.output().expect("go was found before");
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    program
+}
+
+/// What nats.go tells of a stream that it publishes to, by way of a server: see
+/// `tests/interop/publisher/main.go`.
+pub(crate) async fn publish_from_go(url: &str, stream: &str, subject: &str) -> Value {
+    let program = build("publisher", "go.mod", "publisher");
+    let mut publisher = tokio::process::Command::new(program);
+    publisher.args([url, "app", "app", stream, subject]);
+    let ended = publisher.output().await.expect("the program runs");
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    serde_json::from_slice(&ended.stdout).expect("it tells in JSON")
 }
 
 /// Whether the bed can be built here. Says so if not, and fails in CI. Who runs these tests by

@@ -4,12 +4,14 @@
 
 mod bed;
 mod beds;
+mod clients;
 mod faults;
 mod features;
 mod follow;
 mod hostile;
 mod lead;
 mod member;
+mod nodes;
 mod observe;
 mod ours;
 mod stand_in;

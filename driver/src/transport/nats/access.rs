@@ -40,6 +40,9 @@ pub struct NatsAccess {
     /// another account need a prefix, the same for all of them. Without one the subjects are those
     /// of nats-servers, and so are the peers.
     pub prefix: Option<String>,
+    /// The JetStream domain by which NATS clients find the API of our streams, `$JS.DOMAIN.API`; without
+    /// one it is `$JS.API`. Only where clients are served.
+    pub domain: Option<String>,
     /// Our certificate, for servers that ask for one.
     pub certificate: Option<PathBuf>,
     /// The key of our certificate.
@@ -75,6 +78,27 @@ pub enum NatsError {
         servers: String,
         /// What happened.
         why: async_nats::ConnectError,
+    },
+    /// The clients' requests to JetStream's API would be answered by a nats-server as well.
+    #[error(
+        "NATS server {servers}: the account has JetStream, which answers at {api} ({found}): serve \
+         clients in an account without it, or in a domain"
+    )]
+    HasJetStream {
+        /// Where the server is.
+        servers: String,
+        /// The API's subjects.
+        api: String,
+        /// What it answered.
+        found: String,
+    },
+    /// The connection ended before all was set up.
+    #[error("NATS server {servers}: {why}")]
+    Ended {
+        /// Where it should be.
+        servers: String,
+        /// What happened.
+        why: String,
     },
 }
 

@@ -7,6 +7,8 @@
 //! believes what the message says of its sender: let nobody else publish on `$NRG.>` and `$JSC.>`.
 
 mod access;
+mod api;
+mod clients;
 
 use std::collections::BTreeMap;
 use std::str::Utf8Error;
@@ -23,6 +25,8 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
 pub use access::{NatsAccess, NatsError};
+pub(super) use clients::ClientsLink;
+pub use clients::{ServedStream, Service};
 
 use super::body::PeerMessage;
 use super::counters::Counters;
