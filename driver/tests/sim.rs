@@ -1,5 +1,6 @@
 //! `jetwake sim` as a user meets it: what it prints, how it ends, and what it says of bad arguments.
 
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
@@ -96,4 +97,35 @@ fn a_run_is_drawn_as_a_page() {
     let nowhere = sim(&["--seed", "5", "--minutes", "0.1", "--report", "/nowhere/run.html"]);
     assert_eq!(nowhere.status.code(), Some(1));
     assert!(text(&nowhere.stderr).contains("/nowhere/run.html"), "{}", text(&nowhere.stderr));
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_named_before_anything_is_played() {
+    let output = sim(&["--seeds", "1000000", "--report", "/nowhere/at/all.html"]);
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("--report /nowhere/at/all.html"), "{told}");
+}
+
+#[test]
+fn a_signal_ends_it_with_what_came_of_the_seeds_so_far() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_jetwake"));
+    command.args(["sim", "--seeds", "1000000", "--minutes", "0.05", "--nodes", "1"]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the program runs");
+    let mut told = BufReader::new(child.stderr.take().expect("piped")).lines();
+    // Once it tells how far it is, the signal is caught.
+    let stand = told.next().expect("a line").expect("text");
+    assert!(stand.contains(" of 1000000 seeds"), "{stand}");
+    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(sent.expect("kill runs").success());
+    let mut printed = String::new();
+    let mut out = child.stdout.take().expect("piped");
+    out.read_to_string(&mut printed).expect("text");
+    let status = child.wait().expect("it ends");
+    let rest: Vec<_> = told.map_while(Result::ok).collect();
+    assert_eq!(status.code(), Some(1), "{rest:?}");
+    assert!(printed.contains(" simulated hours") && printed.ends_with("no rule was broken\n"));
+    let why = rest.last().expect("a reason");
+    assert!(why.contains("stopped by a signal after "), "{why}");
 }

@@ -1,11 +1,12 @@
 //! `jetwake sim`: simulated clusters, one a seed, on all cores.
 
 use std::fmt::Write as _;
+use std::fs::File;
 use std::io::{IsTerminal, Write};
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -21,13 +22,14 @@ use jetwake_sim::shrink::shrink;
 use jetwake_sim::story::Detail;
 use jetwake_sim::workload::{Groups, Options, Outcome, attempt};
 
+use super::node::stop_signal;
 use super::{Failure, tell};
 
 /// Seeds, unless told otherwise.
 const SEEDS: u64 = 64;
 /// Runs that the search for a smaller one may take.
 const TRIES: usize = 200;
-/// Where there is no terminal, a line comes this often.
+/// Where there is no terminal, a line comes after the first seed, and then this often.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
 /// Play simulated clusters through every kind of failure, and hold them against every rule.
@@ -40,7 +42,8 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 /// on every machine.
 ///
 /// Exits 1 if a rule was broken, with the command that plays it again, and the story of the smallest
-/// run that was found to break it.
+/// run that was found to break it. SIGINT ends it after the seeds that are being played, with what came
+/// of all so far.
 #[derive(Args)]
 pub(super) struct SimArguments {
     /// The first seed [default: 1]
@@ -212,11 +215,17 @@ pub(super) fn run(arguments: SimArguments) -> Result<(), Failure> {
     }
     let usual = if seed.is_some() { 1 } else { SEEDS };
     let count = seeds.map_or(usual, NonZeroU64::get);
+    if let Some(file) = &arguments.report {
+        // Before hours of work that it would be told too late after.
+        let opened = File::options().create(true).append(true).open(file);
+        opened.with_context(|| format!("--report {}", file.display()))?;
+    }
+    let interrupt = Interrupt::watch()?;
     // A panic of a node is a broken rule like any other, and is told with the others.
     std::panic::set_hook(Box::new(|_| {}));
     let clock = Clock::start();
     let begun = clock.now();
-    let total = play(first, count, &options, clock);
+    let total = play(first, count, &options, clock, &interrupt);
     let _ = std::panic::take_hook();
     print(&total, clock.now().since(begun), json)?;
     let last = first.saturating_add(count - 1);
@@ -235,6 +244,9 @@ pub(super) fn run(arguments: SimArguments) -> Result<(), Failure> {
         writeln!(std::io::stdout(), "{}", total.json())?;
     }
     match total.failing.len() {
+        0 if total.seeds < count => {
+            Err(anyhow!("stopped by a signal after {} of {count} seeds", total.seeds).into())
+        }
         0 => Ok(()),
         broken => Err(anyhow!("{broken} of {} seeds broke a rule", total.seeds).into()),
     }
@@ -253,8 +265,37 @@ fn draw(seed: u64, options: &Options, file: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Whether SIGINT or SIGTERM came: no further seed is begun then. A second one ends the program at
+/// once.
+#[derive(Clone, Default)]
+struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    fn watch() -> Result<Self, Failure> {
+        let interrupt = Self::default();
+        let came = interrupt.clone();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+        thread::Builder::new().name("signals".into()).spawn(move || {
+            runtime.block_on(async {
+                while let Ok(stop) = stop_signal(false) {
+                    stop.await;
+                    if came.0.swap(true, Ordering::Relaxed) {
+                        std::process::exit(130);
+                    }
+                    tell("stopping after the seeds that are being played");
+                }
+            });
+        })?;
+        Ok(interrupt)
+    }
+
+    fn came(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// Plays the seeds on all cores.
-fn play(first: u64, count: u64, options: &Options, clock: Clock) -> Total {
+fn play(first: u64, count: u64, options: &Options, clock: Clock, interrupt: &Interrupt) -> Total {
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let next = AtomicU64::new(0);
     let mut total = Total::default();
@@ -266,7 +307,8 @@ fn play(first: u64, count: u64, options: &Options, clock: Clock) -> Total {
             scope.spawn(move || {
                 loop {
                     let place = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(seed) = first.checked_add(place).filter(|_| place < count) else {
+                    let more = place < count && !interrupt.came();
+                    let Some(seed) = first.checked_add(place).filter(|_| more) else {
                         return;
                     };
                     let outcome = attempt(seed, options, Detail::None);
@@ -316,7 +358,7 @@ impl Progress {
             bar
         });
         let begun = clock.now();
-        Self { clock, begun, count, bar, next_line: begun + LINE_EVERY }
+        Self { clock, begun, count, bar, next_line: begun }
     }
 
     fn show(&mut self, total: &Total) {
