@@ -587,3 +587,35 @@ fn status_and_info_tell_of_the_members() {
     cluster.mend();
     cluster.settle_soundly();
 }
+
+/// Who leads is removed, and loses the record with the tail of its disk. The member that has it has
+/// the longer log, and lacks what only the one who goes has.
+#[test]
+fn who_is_left_gets_what_it_lacks_from_who_goes() {
+    let setup = Setup { timers: quick_timers(), founders: 1, ..Setup::stream(2) };
+    let mut cluster = Cluster::new(21, setup);
+    load(&mut cluster);
+    cluster.wait_for_leader(GROUP);
+    cluster.run_for(seconds(1));
+    cluster.snapshot(N1, GROUP);
+    cluster.run_for(milliseconds(300));
+    // No catchup of a stream gets anywhere for now.
+    cluster.network_mut().muted.push("$JSC.".into());
+    cluster.change_members(GROUP, Change::Add(N2));
+    cluster.run_for(seconds(1));
+    assert_members(&cluster, &[N1, N2]);
+    cluster.disk_mut(N1).slowness = 10_000;
+    cluster.disk_mut(N1).conditions.crash_keeps = Some(0);
+    cluster.ask(N1, GROUP, Request::RemovePeer { peer: peer(N1) });
+    cluster.run_for(milliseconds(50));
+    assert_eq!(status(&cluster, N2).members, peers(&[N2]), "it has the record");
+    cluster.crash(N1);
+    cluster.crash(N2);
+    cluster.heal();
+    cluster.run_for(seconds(1));
+    assert_eq!(status(&cluster, N1).members, peers(&[N1, N2]), "it has lost the record");
+    cluster.run_for(seconds(5));
+    assert_eq!(cluster.leader(GROUP), Some(N2));
+    assert!(cluster.is_well(N2, GROUP), "{}", cluster.describe_stand());
+    cluster.settle_soundly();
+}

@@ -521,7 +521,7 @@ impl Group {
             None => self.info.leaderless.or(Some(context.now)),
         };
         if let Machine::Stream(stream) = &mut self.machine {
-            stream.set_others(self.raft.others());
+            stream.set_others(self.raft.others_ever());
             stream.set_leader(context, self.raft.leader());
         }
         let leading = self.raft.leadership();

@@ -84,6 +84,8 @@ pub struct Raft {
     told_members: (Option<Index>, bool),
     /// All members but this one.
     others: Arc<[PeerId]>,
+    /// The same of every record that the log has.
+    others_ever: Arc<[PeerId]>,
     subjects: Subjects,
     check_snapshot: SnapshotCheck,
     /// The term of the leader that is followed, or of this member's own candidacy or leadership.
@@ -259,6 +261,7 @@ impl Raft {
             name: name.clone(),
             me,
             others: Arc::from([]),
+            others_ever: Arc::from([]),
             membership: Membership::new(members),
             told_members: (None, false),
             subjects,
@@ -442,6 +445,12 @@ impl Raft {
         &self.others
     }
 
+    /// The other members, and those that a record of the log made members or removed: what a new
+    /// member lacks may be with one of them alone.
+    pub const fn others_ever(&self) -> &Arc<[PeerId]> {
+        &self.others_ever
+    }
+
     /// This member.
     pub const fn me(&self) -> PeerId {
         self.me
@@ -557,6 +566,7 @@ impl Raft {
 
     fn members_changed(&mut self) {
         self.others = self.members().iter().filter(|peer| *peer != self.me).collect();
+        self.others_ever = self.membership.ever().filter(|peer| *peer != self.me).collect();
         self.gather_audience();
     }
 

@@ -84,7 +84,7 @@ pub struct Stream {
     contents: Contents,
     phase: Phase,
     leader: Option<PeerId>,
-    /// The other members of the group.
+    /// The other members of the group, and those before them that the log names.
     others: Arc<[PeerId]>,
     /// Servers that said that they read no binary snapshots.
     legacy: BTreeSet<PeerId>,
@@ -324,7 +324,8 @@ impl Stream {
         }
     }
 
-    /// The other members of the group, of whom a catchup may ask while nobody leads.
+    /// The other members of the group, and those before them that the log names, of whom a catchup
+    /// may ask while nobody leads.
     pub fn set_others(&mut self, others: &Arc<[PeerId]>) {
         if !Arc::ptr_eq(&self.others, others) {
             self.others = others.clone();
