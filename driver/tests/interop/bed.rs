@@ -70,6 +70,19 @@ fn build(folder: &str, modules: &str, name: &str) -> PathBuf {
     program
 }
 
+/// What proves to a server who one is, in files of a folder, and what goes into the server's settings:
+/// see `tests/interop/keys/main.go`. None if there is no Go.
+pub(crate) fn keys(folder: &Path) -> Option<Value> {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    if !has_go() {
+        return None;
+    }
+    let program = BUILT.get_or_init(|| build("keys", "go.mod", "keys"));
+    let ended = Command::new(program).arg(folder).output().expect("the program runs");
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    Some(serde_json::from_slice(&ended.stdout).expect("it tells in JSON"))
+}
+
 /// What nats.go tells of a stream that it publishes to, by way of a server: see
 /// `tests/interop/publisher/main.go`.
 pub(crate) async fn publish_from_go(url: &str, stream: &str, subject: &str) -> Value {
@@ -113,13 +126,19 @@ pub(crate) struct Plan {
     /// Whether the last server is without JetStream: clients stay connected there, and a server whose
     /// peers are down has a route, without which it does not start its groups.
     pub(crate) router: bool,
+    /// Settings of the accounts in place of the usual ones.
+    pub(crate) accounts: Option<String>,
+    /// A folder with the certificates of `S1` and of its authority, if clients must speak TLS and
+    /// show a certificate.
+    pub(crate) tls: Option<PathBuf>,
 }
 
 impl Plan {
     /// So many servers of one release.
     pub(crate) fn of(release: Release, servers: usize) -> Self {
         let releases = vec![release; servers];
-        Self { releases, system: true, jetstream: true, router: false }
+        let (accounts, tls) = (None, None);
+        Self { releases, system: true, jetstream: true, router: false, accounts, tls }
     }
 
     /// The same, and one more that only routes.
@@ -514,6 +533,16 @@ fn settings(folder: &Path, plan: &Plan, at: usize, port: u16, routes: &[u16]) ->
             routes[at],
             urls.join(", ")
         );
+    }
+    if let Some(tls) = &plan.tls {
+        let file = |name: &str| tls.join(name).display().to_string();
+        let (ca, certificate, key) = (file("ca.pem"), file("S1.pem"), file("S1.key"));
+        text += &format!(
+            "tls {{ ca_file: {ca:?}, cert_file: {certificate:?}, key_file: {key:?}, verify: true }}\n"
+        );
+    }
+    if let Some(accounts) = &plan.accounts {
+        return text + accounts;
     }
     let jetstream = if plan.jetstream { "jetstream: enabled, " } else { "" };
     text +=

@@ -12,18 +12,18 @@ use serde_json::json;
 use tokio::time::{sleep, timeout};
 
 use super::bed::{Bed, Plan, Release, api, publish, publish_from_go};
-use super::nodes::{Nodes, Settings, command};
+use super::nodes::{Nodes, Settings, refused};
 
-const ORDERS: &str = "[[stream]]\nname = \"ORDERS\"\nsubjects = [\"orders.>\"]\n\
+pub(crate) const STREAMS: &str = "[[stream]]\nname = \"ORDERS\"\nsubjects = [\"orders.>\"]\n\
                       [[stream]]\nname = \"BILLS\"\nsubjects = [\"bills\", \"dues.*\"]\n";
 
 /// One NATS server without JetStream.
-fn plain(release: Release) -> Plan {
+pub(crate) fn plain(release: Release) -> Plan {
     Plan { jetstream: false, ..Plan::of(release, 1) }
 }
 
 /// Peers and clients at the bed's first server, both in the account of applications.
-fn ways(bed: &Bed, more: &str) -> String {
+pub(crate) fn ways(bed: &Bed, more: &str) -> String {
     let access = format!("servers = [\"{}\"], user = \"app\", password = \"app\"", bed.url(0));
     format!(
         "transport = \"nats\"\nnats = {{ {access}, prefix = \"peers\" }}\n\
@@ -32,7 +32,7 @@ fn ways(bed: &Bed, more: &str) -> String {
 }
 
 fn start(bed: &Bed) -> Nodes {
-    Nodes::start(&Settings { ways: &ways(bed, ""), streams: ORDERS })
+    Nodes::start(&Settings { ways: &ways(bed, ""), streams: STREAMS })
 }
 
 fn message(payload: &str) -> PublishMessage {
@@ -40,7 +40,7 @@ fn message(payload: &str) -> PublishMessage {
 }
 
 /// Publishes, again while nobody leads.
-async fn stored(js: &Context, subject: &str, payload: &str) -> u64 {
+pub(crate) async fn stored(js: &Context, subject: &str, payload: &str) -> u64 {
     for _ in 0..200 {
         let sent = js.send_publish(subject.to_owned(), message(payload).message_id(payload));
         if let Ok(ack) = sent.await
@@ -199,18 +199,11 @@ async fn nothing_acknowledged_is_lost_when_the_leader_is_killed() {
 #[tokio::test]
 async fn where_jetstream_answers_itself_clients_are_served_in_a_domain_or_not_at_all() {
     let Some(bed) = Bed::start(&Plan::of(Release::Newest, 1)).await else { return };
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let file = folder.path().join("n1.toml");
-    let start =
-        "name = \"n1\"\nlisten = \"127.0.0.1:0\"\ninsecure_plaintext = true\ndir = \"n1\"\n";
-    std::fs::write(&file, [start, &ways(&bed, ""), ORDERS].concat()).expect("a file");
-    let ended = command(&file).output().expect("the program runs");
-    let said = String::from_utf8_lossy(&ended.stderr);
-    assert!(!ended.status.success(), "two would answer");
+    let said = refused(&Settings { ways: &ways(&bed, ""), streams: STREAMS });
     assert!(said.contains("the account has JetStream, which answers at $JS.API.>"), "{said}");
 
     let ways = ways(&bed, ", domain = \"ours\"");
-    let _nodes = Nodes::start(&Settings { ways: &ways, streams: ORDERS });
+    let _nodes = Nodes::start(&Settings { ways: &ways, streams: STREAMS });
     let client = bed.client(0).await;
     let js = jetstream::with_domain(client.clone(), "ours");
     assert_eq!(stored(&js, "orders.new", "one").await, 1);

@@ -2,6 +2,7 @@
 //!
 //! A test that finds no Go says so and passes; where `CI` is `true` it fails.
 
+mod access;
 mod bed;
 mod beds;
 mod clients;

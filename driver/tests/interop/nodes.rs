@@ -1,6 +1,5 @@
 //! A cluster of our nodes that meet at a NATS server, and whose streams its clients publish to.
 
-use std::fmt::Write;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -50,13 +49,7 @@ impl Nodes {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let mut nodes = Self { folder, children: vec![None, None, None] };
         for node in 0..3 {
-            let mut text = format!("name = \"{}\"\nlisten = \"127.0.0.1:0\"\n", name(node));
-            text += "insecure_plaintext = true\npeers = { n1 = \"\", n2 = \"\", n3 = \"\" }\n";
-            text += "timers = { election_min = \"400ms\", election_max = \"900ms\", heartbeat = \
-                     \"100ms\", lost_quorum = \"1s\", catchup_retry = \"400ms\" }\n";
-            writeln!(text, "dir = {:?}\n{}\n{}", name(node), settings.ways, settings.streams)
-                .expect("a text takes all");
-            std::fs::write(nodes.file(node, "toml"), text).expect("a file in the folder");
+            std::fs::write(nodes.file(node, "toml"), settings.of(node)).expect("a file");
             nodes.run(node);
         }
         nodes
@@ -112,8 +105,34 @@ impl Nodes {
     }
 }
 
+impl Settings<'_> {
+    /// The settings of a node.
+    fn of(&self, node: usize) -> String {
+        let Self { ways, streams } = self;
+        let name = name(node);
+        format!(
+            "name = {name:?}\nlisten = \"127.0.0.1:0\"\ninsecure_plaintext = true\ndir = {name:?}\n\
+             peers = {{ n1 = \"\", n2 = \"\", n3 = \"\" }}\n{TIMERS}\n{ways}\n{streams}\n"
+        )
+    }
+}
+
+/// The nodes' intervals.
+const TIMERS: &str = "timers = { election_min = \"400ms\", election_max = \"900ms\", \
+                      heartbeat = \"100ms\", lost_quorum = \"1s\", catchup_retry = \"400ms\" }";
+
+/// What a node says that cannot start.
+pub(crate) fn refused(settings: &Settings<'_>) -> String {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("n1.toml");
+    std::fs::write(&file, settings.of(0)).expect("a file");
+    let ended = command(&file).output().expect("the program runs");
+    assert!(!ended.status.success(), "nothing stood against it");
+    String::from_utf8_lossy(&ended.stderr).into_owned()
+}
+
 /// The program as a node with these settings.
-pub(crate) fn command(file: &Path) -> Command {
+fn command(file: &Path) -> Command {
     let mut program = Command::new(env!("CARGO_BIN_EXE_jetwake"));
     program.args(["node", "--config"]).arg(file);
     program
