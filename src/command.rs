@@ -119,7 +119,8 @@ pub enum Command {
         entries: Vec<Bytes>,
     },
     /// Replace the machine of a plain group by a snapshot's data; report with
-    /// [`Event::Applied`](crate::event::Event::Applied).
+    /// [`Event::Applied`](crate::event::Event::Applied). A large one comes by
+    /// [`ApplySnapshotPart`](Self::ApplySnapshotPart).
     ApplySnapshot {
         /// The group.
         group: GroupId,
@@ -161,6 +162,48 @@ pub enum Command {
     /// A stream or consumer was removed, or is no longer this server's: remove what the disk holds of
     /// the group of this name, if it holds anything. The group is closed, or was never opened.
     EraseGroup(GroupName),
+    /// Read a part of a snapshot file; answer with
+    /// [`Event::SnapshotLoaded`](crate::event::Event::SnapshotLoaded).
+    LoadSnapshot {
+        /// Numbers the load.
+        id: LoadId,
+        /// Whose snapshot.
+        group: GroupId,
+        /// Which file.
+        file: SnapshotFile,
+        /// The first byte.
+        offset: u64,
+        /// How many bytes, if the file has them.
+        bytes: ByteCount,
+    },
+    /// Replace the machine of a plain group by a large snapshot, of which this is the next part. The
+    /// one at offset zero begins it, and ends another one that was begun. The core asks for the next
+    /// part when [`MachineSays::TookPart`](crate::event::MachineSays::TookPart) came; the last is
+    /// reported with [`Event::Applied`](crate::event::Event::Applied).
+    ///
+    /// The snapshot's hash is checked before the last part is handed out: what a machine was given
+    /// must not take the place of its state before.
+    ApplySnapshotPart {
+        /// The group.
+        group: GroupId,
+        /// The last record that the snapshot covers.
+        index: Index,
+        /// Bytes of the snapshot's data before this part.
+        offset: u64,
+        /// Some bytes; none only if it is the last.
+        part: Bytes,
+        /// Whether nothing follows.
+        last: bool,
+    },
+}
+
+/// A snapshot file of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SnapshotFile {
+    /// The one that counts.
+    Current,
+    /// The one that [`LogChange::SnapshotPart`] writes.
+    Parts,
 }
 
 /// What a machine is told of the snapshots that it makes.
@@ -220,6 +263,24 @@ pub enum CheckpointNews {
         /// Why.
         why: SnapshotRefusal,
     },
+    /// A part of the snapshot before it, which is large; the answer to
+    /// [`CheckpointStep::LoadSnapshot`](crate::event::CheckpointStep::LoadSnapshot) and
+    /// [`CheckpointStep::NextPart`](crate::event::CheckpointStep::NextPart).
+    SnapshotPart {
+        /// The checkpoint.
+        id: CheckpointId,
+        /// Some bytes of its data, in order.
+        part: Bytes,
+        /// Whether nothing follows. Only then the hash was checked.
+        last: bool,
+    },
+    /// Parts of it are on disk.
+    Written {
+        /// The checkpoint.
+        id: CheckpointId,
+        /// How many bytes of its data.
+        bytes: u64,
+    },
 }
 
 /// Why a snapshot was not taken.
@@ -278,6 +339,14 @@ pub enum SnapshotRefusal {
     /// The core takes the snapshots of streams and of the meta group itself.
     #[error("a stream takes its snapshots itself")]
     OfAStream,
+    /// The machine did not wait for the disk.
+    #[error("{found} bytes of it wait for the disk, and {limit} may")]
+    TooFast {
+        /// [`Limits::snapshot_parts_in_flight`](crate::limits::Limits::snapshot_parts_in_flight).
+        limit: u64,
+        /// Bytes that would have waited.
+        found: u64,
+    },
 }
 
 /// Who gets a message.
@@ -329,6 +398,26 @@ pub enum LogChange {
     /// Remember how the member stands. Comes before everything that an impaired member discards,
     /// and behind all that it took in its place.
     Standing(Standing),
+    /// Add bytes to the snapshot file that is being written in parts, beside the one that counts. A
+    /// start finds nothing of it.
+    SnapshotPart {
+        /// How many bytes of it there are before; zero begins it, and forgets another one.
+        offset: u64,
+        /// The bytes.
+        part: Bytes,
+    },
+    /// Put the file that was written in parts in the place of the snapshot before, which goes only
+    /// when this is durable. The core has read it back.
+    PlaceSnapshot {
+        /// The last record that it covers.
+        index: Index,
+        /// The term of that record.
+        term: Term,
+        /// How many bytes it has.
+        length: u64,
+    },
+    /// Forget the file that was being written in parts.
+    DropSnapshotParts,
 }
 
 /// A change of a stream's store.

@@ -174,6 +174,13 @@ pub enum Event {
         /// The subject, such as `$JSC.SYNC.abcdefgh`.
         sync: Subject,
     },
+    /// A part of a snapshot file that was asked for, from the byte that was asked for on.
+    SnapshotLoaded {
+        /// The load that is answered.
+        load: LoadId,
+        /// As many bytes as were asked for; fewer only where the file ends.
+        part: Bytes,
+    },
 }
 
 /// What the machine of a plain group tells its group, in the order in which it happened.
@@ -204,6 +211,14 @@ pub enum MachineSays {
     /// It makes a snapshot, step by step; answered by
     /// [`Command::Checkpoint`](crate::command::Command::Checkpoint).
     Checkpoint(CheckpointStep),
+    /// It has taken a part of a snapshot in, and waits for the next. Not said of the last one, behind
+    /// which [`Event::Applied`] comes.
+    TookPart {
+        /// What the snapshot covers.
+        index: Index,
+        /// Bytes of the snapshot's data that it has, this part included.
+        through: u64,
+    },
 }
 
 /// A step of a checkpoint: a snapshot that a machine makes while its group goes on.
@@ -218,7 +233,7 @@ pub enum CheckpointStep {
         /// Even if followers are being fed from the log, which then have to be fed the snapshot.
         force: bool,
     },
-    /// Hand out the data of the snapshot before this one.
+    /// Hand out the data of the snapshot before this one, or the first part of it if it is large.
     LoadSnapshot(CheckpointId),
     /// Hand out records that this snapshot adds to the one before, at most
     /// [`Limits::load`](crate::limits::Limits::load) bytes of them.
@@ -228,7 +243,11 @@ pub enum CheckpointStep {
         /// The first of them; one that is covered already counts as the first that is not.
         first: Index,
     },
-    /// The next part of the data, in order.
+    /// The next part of the data, in order. While the data is no more than
+    /// [`Limits::snapshot_part`](crate::limits::Limits::snapshot_part) nothing is said of it; what is
+    /// more goes to the disk as it comes, which
+    /// [`CheckpointNews::Written`](crate::command::CheckpointNews::Written) tells. No more than
+    /// [`Limits::snapshot_parts_in_flight`](crate::limits::Limits::snapshot_parts_in_flight) may wait.
     Write {
         /// The checkpoint.
         id: CheckpointId,
@@ -236,10 +255,12 @@ pub enum CheckpointStep {
         part: Bytes,
     },
     /// All parts are there: put the snapshot in the place of the one before, and compact the log
-    /// when it is durable.
+    /// when it is durable. What was written in parts is read back before, and its hash checked.
     Finish(CheckpointId),
     /// Forget it.
     Abandon(CheckpointId),
+    /// Hand out the next part of the snapshot before this one.
+    NextPart(CheckpointId),
 }
 
 /// What a group's disk holds when a node starts.
@@ -248,8 +269,8 @@ pub struct Opened {
     /// The term and vote, of the newer of the two slots that passes its checksum; none on a
     /// disk that was never written.
     pub vote: Option<TermAndVote>,
-    /// The bytes of the newest snapshot file; the core verifies them.
-    pub snapshot: Option<Bytes>,
+    /// The newest snapshot file; the core verifies it.
+    pub snapshot: Option<SnapshotFound>,
     /// The first and last record of the log, if it has any.
     pub log: Option<(Index, Index)>,
     /// How far the store has got, if it was ever written.
@@ -261,6 +282,19 @@ pub struct Opened {
     /// What could not be read or does not hold together. A member that lost what it may have
     /// promised promises nothing until it is repaired.
     pub damage: Vec<Damaged>,
+}
+
+/// A snapshot file that a start finds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SnapshotFound {
+    /// Its bytes.
+    Whole(Bytes),
+    /// One that is too large to be handed in whole: the core reads it with
+    /// [`Command::LoadSnapshot`](crate::command::Command::LoadSnapshot).
+    InParts {
+        /// How many bytes it has.
+        length: u64,
+    },
 }
 
 /// What a member's disk says of the promises that were made on it.

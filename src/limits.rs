@@ -59,6 +59,13 @@ pub struct Limits {
     /// message, so it is also refused where it would not fit into
     /// [`peer_message`](Self::peer_message).
     pub snapshot: ByteCount,
+    /// Bytes of a plain group's state that the core keeps in memory: a snapshot with more is written,
+    /// read and handed out in parts of this size.
+    pub snapshot_part: ByteCount,
+    /// Bytes of a checkpoint that wait for the disk; a machine that hands in more than these without
+    /// waiting for [`CheckpointNews::Written`](crate::command::CheckpointNews::Written) has its
+    /// checkpoint ended.
+    pub snapshot_parts_in_flight: ByteCount,
     /// Bytes of one published message, header and payload (upstream's `max_payload`: 1 MiB); a
     /// larger one is refused with upstream's error.
     pub message: ByteCount,
@@ -137,6 +144,8 @@ impl Default for Limits {
             stream_catchup_bytes: ByteCount::new(16 * MIB),
             stream_catchup_messages: 256 * KIB,
             snapshot: ByteCount::new(64 * MIB),
+            snapshot_part: ByteCount::new(MIB),
+            snapshot_parts_in_flight: ByteCount::new(4 * MIB),
             message: ByteCount::new(MIB),
             header: ByteCount::new(64 * KIB - 1),
             stream_bytes: ByteCount::new(i64::MAX.unsigned_abs()),

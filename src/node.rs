@@ -234,6 +234,13 @@ impl Node {
             Event::Assigned { group, sync } => {
                 self.with(group, |group, _| group.assigned(sync));
             }
+            Event::SnapshotLoaded { load, part } => {
+                if let Some(group) = self.out.take_load(load) {
+                    self.with(group, |group, cx| {
+                        group.raft().handle_snapshot_loaded(cx, load, part);
+                    });
+                }
+            }
             Event::ServerTold { peer, server } => {
                 let member =
                     |meta: &GroupId| self.group_at(*meta).is_some_and(|group| group.has(peer));

@@ -6,7 +6,7 @@
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
-use crate::command::{Answer, Command, LogChange, Report, StoreChange};
+use crate::command::{Answer, Command, LogChange, Report, SnapshotFile, StoreChange};
 use crate::event::StoreMark;
 use crate::ids::{ByteCount, GroupId, Index, LoadId, RequestId, Sequence, StoreId, WriteId};
 use crate::subject::Subject;
@@ -127,6 +127,19 @@ impl Outbox {
     pub fn load(&mut self, group: GroupId, first: Index, last: Index, bytes: ByteCount) -> LoadId {
         let id = self.next_load(group);
         self.push(Command::Load { id, group, first, last, bytes });
+        id
+    }
+
+    /// Asks for `bytes` of a snapshot file.
+    pub fn load_snapshot(
+        &mut self,
+        group: GroupId,
+        file: SnapshotFile,
+        offset: u64,
+        bytes: ByteCount,
+    ) -> LoadId {
+        let id = self.next_load(group);
+        self.push(Command::LoadSnapshot { id, group, file, offset, bytes });
         id
     }
 

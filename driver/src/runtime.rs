@@ -38,7 +38,7 @@ pub(crate) const OWN_REQUEST: RequestId = RequestId::MAX;
 
 /// Performs the commands that concern the disk, and sends what comes of them as events.
 pub trait Storage {
-    /// Begins to do what a `Write`, `Load`, `Store`, `SyncStore` or `Read` asks. Does not wait.
+    /// Begins to do what a `Write`, `Load`, `LoadSnapshot`, `Store`, `SyncStore` or `Read` asks. Does not wait.
     fn perform(&mut self, command: Command);
 
     /// Called when a turn's commands have all been performed: what belongs together is
@@ -266,6 +266,7 @@ impl<S: Storage> Runtime<S> {
                 }
                 Command::Write { .. }
                 | Command::Load { .. }
+                | Command::LoadSnapshot { .. }
                 | Command::Store { .. }
                 | Command::SyncStore { .. }
                 | Command::Read { .. } => self.storage.perform(command),

@@ -31,6 +31,9 @@ impl Group {
                 self.raft.replay_snapshot(context);
             }
             MachineSays::Checkpoint(step) => self.raft.checkpoint(context, step),
+            MachineSays::TookPart { index, through } => {
+                self.raft.machine_took_part(context, index, through);
+            }
         }
     }
 

@@ -20,7 +20,7 @@ use crate::context::Context;
 use crate::event::{Damaged, LostMessages, Opened, Request, StoreMark, StoredMessage};
 use crate::ids::{GroupId, GroupName, LoadId, PeerId, RequestId, Sequence, StoreId, Term};
 use crate::limits::Limits;
-use crate::raft::{Change, Raft, Status};
+use crate::raft::{Change, Raft, StateForm, Status};
 use crate::stream::{Notice, Proposal, Stream, decode_state};
 use crate::subject::{Kind, Subject};
 use crate::time::Time;
@@ -88,25 +88,26 @@ impl Group {
     ) -> Self {
         let Founding { name, members, kind, sync, preferred } = founding;
         let mut info = Questions::default();
-        let (check, machine): (crate::raft::SnapshotCheck, _) = match kind {
-            GroupKind::Plain => (|_, _| Ok(()), Machine::Plain(Plain::default())),
+        let (form, machine) = match kind {
+            GroupKind::Plain => (StateForm::InParts, Machine::Plain(Plain::default())),
             GroupKind::Stream(stream) => {
                 info.subject = Some(info_subject(&stream.name));
                 let mut stream = Stream::new(id, &name, me, stream, context);
                 if let Some(sync) = sync {
                     stream.set_sync(sync);
                 }
-                (check_stream_snapshot, Machine::Stream(Box::new(stream)))
+                (StateForm::Whole(check_stream_snapshot), Machine::Stream(Box::new(stream)))
             }
             GroupKind::Consumer(config) => {
                 let consumer = Machine::Consumer(Box::new(Consumer::new(config)));
-                (|data, _| consumer::check_snapshot(data), consumer)
+                (StateForm::Whole(|data, _| consumer::check_snapshot(data)), consumer)
             }
             GroupKind::Meta(config) => {
-                (meta::check_snapshot, Machine::Meta(Box::new(Meta::new(me, config))))
+                let meta = Machine::Meta(Box::new(Meta::new(me, config)));
+                (StateForm::Whole(meta::check_snapshot), meta)
             }
         };
-        let mut raft = Raft::new(id, &name, &members, me, check, context);
+        let mut raft = Raft::new(id, &name, &members, me, form, context);
         if preferred == Some(me) {
             raft.prefer();
         }
@@ -426,7 +427,7 @@ impl Group {
     }
 
     fn install(&mut self, context: &mut Context<'_>) {
-        let Some(installed) = self.raft.take_installed() else { return };
+        let Some(installed) = self.raft.take_installed(context) else { return };
         match &mut self.machine {
             Machine::Plain(plain) => plain.install(self.id, installed, context.out),
             Machine::Stream(stream) => {

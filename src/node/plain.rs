@@ -57,10 +57,14 @@ impl Plain {
         any
     }
 
-    /// Hands a leader's snapshot out.
+    /// Hands a leader's snapshot out, or a part of it.
     pub(super) fn install(&mut self, group: GroupId, installed: Installed, out: &mut Outbox) {
-        let Installed { position, data } = installed;
-        out.push(Command::ApplySnapshot { group, index: position.index, data });
+        let Installed { position, offset, data, last } = installed;
+        let index = position.index;
+        out.push(match (offset, last) {
+            (0, true) => Command::ApplySnapshot { group, index, data },
+            _ => Command::ApplySnapshotPart { group, index, offset, part: data, last },
+        });
     }
 
     /// Leadership is gone: what was proposed may or may not be committed by another.

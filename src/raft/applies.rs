@@ -130,7 +130,7 @@ impl Raft {
         };
         self.pause_applies(context);
         self.machine.intake = Intake::Replay;
-        if matches!(self.under_way, UnderWay::Checkpoint(_)) {
+        if matches!(self.under_way, UnderWay::Checkpoint(_) | UnderWay::Proving(_)) {
             self.end_checkpoint(context.out, &SnapshotRefusal::Over);
         }
         if let Some(load) = self.applying.take() {

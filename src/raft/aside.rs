@@ -32,6 +32,7 @@ impl Raft {
         self.end_checkpoint(context.out, &SnapshotRefusal::Aside(why.clone()));
         self.held.clear();
         self.loads.clear();
+        self.handing = None;
         context.out.report(self.group, Report::StoodAside(why.clone()));
         self.state = State::Aside(why);
     }

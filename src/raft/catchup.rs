@@ -12,17 +12,19 @@ use alloc::format;
 use bytes::Bytes;
 
 use super::{
-    Context, Raft, State,
+    Context, Position, Raft, State,
     leader::{Leader, append_entry_of},
     send_to,
+    snapshot::Body,
 };
+use crate::command::SnapshotFile;
 use crate::event::Failure;
 use crate::ids::{ByteCount, CheckpointId, Index, LoadId, PeerId, Term};
 use crate::subject::Subject;
 use crate::time::Time;
-use crate::wire::{AppendEntry, AppendEntryBuilder, EntryKind};
+use crate::wire::{AppendEntry, AppendEntryBuilder, EntryKind, RaftSnapshot};
 
-/// What a load of log records is for.
+/// What a load of log records or of a snapshot is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Load {
     /// The machine applies them.
@@ -36,6 +38,14 @@ pub(super) enum Load {
         /// The first of them.
         first: Index,
     },
+    /// A snapshot that was written in parts is read back.
+    Proof,
+    /// The machine takes a snapshot on.
+    Handing,
+    /// A checkpoint is made from the snapshot before it.
+    LastSnapshot(CheckpointId),
+    /// A follower lacks what the snapshot covers.
+    FeedSnapshot(PeerId),
 }
 
 /// Bytes in flight of a feed that has not heard of progress yet.
@@ -68,18 +78,23 @@ impl Raft {
         inbox: Subject,
     ) {
         let mut next = index.next();
+        let mut loading = None;
         if next < self.log.first() {
-            let Some(snapshot) = &self.snapshot else { return };
-            let builder = append_entry_of(&[
-                (EntryKind::Snapshot, &snapshot.data),
-                (EntryKind::PeerState, &snapshot.peer_state),
-            ]);
-            let at = snapshot.position;
-            next = at.index.next();
-            let payload =
-                builder.finish(self.me, self.term, self.commit, at.term, at.index, Term::ZERO);
-            let reply = Some(self.subjects.catchup_progress.clone());
-            context.out.push(send_to(peer, inbox.clone(), reply, payload));
+            // One that is being written is what the disk would read.
+            let Some(snapshot) = self.newest_snapshot() else { return };
+            next = snapshot.position.index.next();
+            match &snapshot.body {
+                Body::Held(data) => {
+                    let parts = (snapshot.position, data, &snapshot.peer_state);
+                    self.send_snapshot(context, peer, &inbox, parts);
+                }
+                Body::Filed(filed) => {
+                    let (file, bytes) = (SnapshotFile::Current, ByteCount::new(filed.length));
+                    let load = context.out.load_snapshot(self.group, file, 0, bytes);
+                    self.loads.insert(load, Load::FeedSnapshot(peer));
+                    loading = Some(load);
+                }
+            }
         }
         let State::Leader(leader) = &mut self.state else { return };
         let progress = leader.peers.entry(peer).or_default();
@@ -89,11 +104,68 @@ impl Raft {
             sent: VecDeque::new(),
             in_flight: 0,
             window: FIRST_WINDOW.min(context.limits.log_catchup_in_flight.get()),
-            loading: None,
+            loading,
             told_end: false,
             until: context.now + context.timers.log_catchup_stall,
         });
         self.feed(context, peer);
+    }
+
+    /// Sends a snapshot in one message, as NATS servers do.
+    fn send_snapshot(
+        &self,
+        context: &mut Context<'_>,
+        peer: PeerId,
+        inbox: &Subject,
+        (at, data, peer_state): (Position, &Bytes, &Bytes),
+    ) {
+        let builder =
+            append_entry_of(&[(EntryKind::Snapshot, data), (EntryKind::PeerState, peer_state)]);
+        let payload =
+            builder.finish(self.me, self.term, self.commit, at.term, at.index, Term::ZERO);
+        let reply = Some(self.subjects.catchup_progress.clone());
+        context.out.push(send_to(peer, inbox.clone(), reply, payload));
+    }
+
+    /// The snapshot that a follower lacks was read.
+    fn feed_snapshot(
+        &mut self,
+        context: &mut Context<'_>,
+        peer: PeerId,
+        load: LoadId,
+        file: Bytes,
+    ) {
+        let State::Leader(leader) = &mut self.state else { return };
+        let Some(feed) = feed_of(leader, peer).filter(|feed| feed.loading == Some(load)) else {
+            return;
+        };
+        feed.loading = None;
+        let inbox = feed.inbox.clone();
+        match RaftSnapshot::decode(&file, &self.name) {
+            Ok(file) => {
+                let at = Position { index: file.last_index, term: file.last_term };
+                self.send_snapshot(context, peer, &inbox, (at, &file.data, &file.peer_state));
+                self.feed(context, peer);
+            }
+            Err(error) => {
+                let covered = self.log.base().index;
+                self.snapshot_is_bad(context, covered, &format!("{error}"));
+            }
+        }
+    }
+
+    /// A part of a snapshot file that was asked for.
+    pub fn handle_snapshot_loaded(&mut self, context: &mut Context<'_>, load: LoadId, part: Bytes) {
+        if matches!(self.state, State::Opening(_)) {
+            return self.handle_opening_snapshot(context, load, &part);
+        }
+        match self.loads.remove(&load) {
+            Some(Load::Proof) => self.proof_loaded(context, &part),
+            Some(Load::Handing) => self.handing_loaded(context, &part),
+            Some(Load::LastSnapshot(id)) => self.last_snapshot_loaded(context, id, &part),
+            Some(Load::FeedSnapshot(peer)) => self.feed_snapshot(context, peer, load, part),
+            _ => {}
+        }
     }
 
     /// Sends as much as the window allows, from the cache or from disk.
@@ -102,12 +174,15 @@ impl Raft {
         loop {
             let State::Leader(leader) = &mut self.state else { return };
             let Some(feed) = feed_of(leader, peer) else { return };
-            if feed.next < first && feed.loading.is_none() {
+            if feed.loading.is_some() {
+                return;
+            }
+            if feed.next < first {
                 // The log was compacted meanwhile: what comes next is in the snapshot alone.
                 let (inbox, index) = (feed.inbox.clone(), feed.next.previous());
                 return self.start_feed(context, peer, index, inbox);
             }
-            if feed.loading.is_some() || feed.in_flight >= feed.window || feed.next > last {
+            if feed.in_flight >= feed.window || feed.next > last {
                 break;
             }
             let Some(record) = self.log.record(feed.next).cloned() else {
@@ -229,7 +304,7 @@ impl Raft {
             Some(Load::Checkpoint { id, first }) => {
                 self.checkpoint_loaded(context, (id, first), records);
             }
-            None => {}
+            _ => {}
         }
     }
 
@@ -242,8 +317,15 @@ impl Raft {
         load: LoadId,
         failure: &Failure,
     ) {
-        if let (State::Opening(_), Failure::Damaged(damage)) = (&self.state, failure) {
-            return self.end_log_at_damage(context, damage.clone());
+        if let (State::Opening(opening), Failure::Damaged(damage)) = (&self.state, failure) {
+            return match opening.reads_snapshot() {
+                true => self.end_snapshot_at_damage(context, damage.clone()),
+                false => self.end_log_at_damage(context, damage.clone()),
+            };
+        }
+        if self.loads.get(&load) == Some(&Load::Proof) {
+            self.loads.remove(&load);
+            return self.not_proven(context, format!("{failure}"));
         }
         if self.owns_load(load) {
             self.stand_aside(context, format!("the log cannot be read: {failure}"));

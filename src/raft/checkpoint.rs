@@ -2,20 +2,23 @@
 //!
 //! One is under way at a time. It covers what the machine had applied when it began; what it may be
 //! made from, the snapshot before it and the records between, stays until it ends. A leader's
-//! snapshot ends it, and every step of one that is over is answered by that.
+//! snapshot ends it, and every step of one that is over is answered by that. What is large is never
+//! in memory: it goes to the disk as it comes (see `filing`), and is read back (see `proving`).
 
 use alloc::format;
 use alloc::vec::Vec;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
-use super::snapshot::{Origin, Snapshot, UnderWay};
+use super::filing::{Filing, Made};
+use super::proving::Proving;
+use super::snapshot::{Body, Origin, UnderWay};
 use super::{Context, Position, Raft, catchup::Load};
-use crate::command::{CheckpointNews, Command, Report, SnapshotRefusal};
+use crate::command::{CheckpointNews, Command, LogChange, Report, SnapshotFile, SnapshotRefusal};
 use crate::event::CheckpointStep;
-use crate::ids::{CheckpointId, Index};
+use crate::ids::{ByteCount, CheckpointId, Index};
 use crate::outbox::Outbox;
-use crate::wire::{AppendEntry, EntryKind};
+use crate::wire::{AppendEntry, EntryKind, SnapshotReader};
 
 /// What the machine is making.
 #[derive(Debug)]
@@ -24,8 +27,15 @@ pub(super) struct Checkpoint {
     position: Position,
     /// The last record that the snapshot before it covers.
     before: Index,
-    peer_state: Bytes,
-    data: BytesMut,
+    pub(super) filing: Filing,
+    /// The snapshot before it, if it is large and the machine reads it.
+    reading: Option<SnapshotReader>,
+}
+
+impl Checkpoint {
+    pub(super) const fn id(&self) -> CheckpointId {
+        self.id
+    }
 }
 
 impl Raft {
@@ -43,6 +53,7 @@ impl Raft {
                     self.end_checkpoint(context.out, &SnapshotRefusal::Over);
                 }
             }
+            CheckpointStep::NextPart(id) => self.load_next_part(context, id),
         }
     }
 
@@ -54,9 +65,9 @@ impl Raft {
         self.last_checkpoint = self.last_checkpoint.next();
         let (id, index, before) = (self.last_checkpoint, position.index, self.log.base().index);
         let peer_state = self.peer_state_at(index).to_bytes();
-        let data = BytesMut::new();
+        let filing = Filing::new(&self.name, position, peer_state);
         self.under_way =
-            UnderWay::Checkpoint(Checkpoint { id, position, before, peer_state, data });
+            UnderWay::Checkpoint(Checkpoint { id, position, before, filing, reading: None });
         context.out.report(self.group, Report::CheckpointBegun { index });
         let frees = self.log.size_through(index);
         self.tell_checkpoint(context.out, CheckpointNews::Begun { id, index, before, frees });
@@ -76,10 +87,61 @@ impl Raft {
     }
 
     fn load_last_snapshot(&mut self, context: &mut Context<'_>, id: CheckpointId) {
-        if self.checkpoint_of(context.out, id).is_some() {
-            let data = self.snapshot.as_ref().map(|snapshot| snapshot.data.clone());
-            self.tell_checkpoint(context.out, CheckpointNews::Snapshot { id, data });
+        let last = self.snapshot.as_ref().map(|snapshot| snapshot.body.clone());
+        let reader = match &last {
+            Some(Body::Filed(filed)) => {
+                SnapshotReader::new(&self.name, filed.length, context.limits).ok()
+            }
+            _ => None,
+        };
+        let Some(checkpoint) = self.checkpoint_of(context.out, id) else { return };
+        checkpoint.reading = reader;
+        match last {
+            Some(Body::Filed(_)) => self.load_next_part(context, id),
+            Some(Body::Held(data)) => {
+                let news = CheckpointNews::Snapshot { id, data: Some(data) };
+                self.tell_checkpoint(context.out, news);
+            }
+            None => {
+                self.tell_checkpoint(context.out, CheckpointNews::Snapshot { id, data: None });
+            }
         }
+    }
+
+    /// The machine reads on; one part at a time, and none behind the last.
+    fn load_next_part(&mut self, context: &mut Context<'_>, id: CheckpointId) {
+        let bytes = ByteCount::new(self.part(context.limits) as u64);
+        let loading = self.loads.values().any(|load| matches!(load, Load::LastSnapshot(_)));
+        let Some(checkpoint) = self.checkpoint_of(context.out, id) else { return };
+        let Some(reader) = checkpoint.reading.as_ref().filter(|_| !loading) else { return };
+        let (file, offset) = (SnapshotFile::Current, reader.read());
+        let load = context.out.load_snapshot(self.group, file, offset, bytes);
+        self.loads.insert(load, Load::LastSnapshot(id));
+    }
+
+    /// A part of the snapshot before, which a checkpoint asked for.
+    pub(super) fn last_snapshot_loaded(
+        &mut self,
+        context: &mut Context<'_>,
+        id: CheckpointId,
+        part: &Bytes,
+    ) {
+        let Some(checkpoint) = self.checkpoint_of(context.out, id) else { return };
+        let before = checkpoint.before;
+        let Some(reader) = &mut checkpoint.reading else { return };
+        let part = match reader.push(part) {
+            Ok(part) => part,
+            Err(error) => return self.snapshot_is_bad(context, before, &format!("{error}")),
+        };
+        let last = reader.is_whole();
+        if part.is_empty() && !last {
+            // The head of the file, and nothing else.
+            return self.load_next_part(context, id);
+        }
+        if last {
+            checkpoint.reading = None;
+        }
+        self.tell_checkpoint(context.out, CheckpointNews::SnapshotPart { id, part, last });
     }
 
     fn load_records(&mut self, context: &mut Context<'_>, id: CheckpointId, first: Index) {
@@ -117,47 +179,70 @@ impl Raft {
         self.tell_checkpoint(context.out, CheckpointNews::Records { id, records, next });
     }
 
-    fn write_part(&mut self, context: &mut Context<'_>, id: CheckpointId, part: &Bytes) {
-        let limit = self.most_data(context.limits);
+    fn write_part(&mut self, context: &mut Context<'_>, id: CheckpointId, bytes: &Bytes) {
+        let (limit, part) = (self.most_data(context.limits), self.part(context.limits));
+        let most = context.limits.snapshot_parts_in_flight.get();
+        let group = self.group;
         let Some(checkpoint) = self.checkpoint_of(context.out, id) else { return };
-        let found = (checkpoint.data.len() as u64).saturating_add(part.len() as u64);
-        if found > limit {
-            let why = SnapshotRefusal::TooLarge { limit, found };
+        let (found, waits) = (bytes.len() as u64, checkpoint.filing.in_flight());
+        let data = checkpoint.filing.data().saturating_add(found);
+        if data > limit {
+            let why = SnapshotRefusal::TooLarge { limit, found: data };
             return self.end_checkpoint(context.out, &why);
         }
-        checkpoint.data.extend_from_slice(part);
+        if waits > 0 && waits + found > most {
+            let why = SnapshotRefusal::TooFast { limit: most, found: waits + found };
+            return self.end_checkpoint(context.out, &why);
+        }
+        checkpoint.filing.take(group, bytes, part, context.out);
     }
 
     fn finish_checkpoint(&mut self, context: &mut Context<'_>, id: CheckpointId) {
-        let Some(Checkpoint { position, peer_state, data, .. }) =
-            self.checkpoint_of(context.out, id)
-        else {
+        if self.checkpoint_of(context.out, id).is_none() {
             return;
-        };
-        let (position, peer_state) = (*position, peer_state.clone());
-        let data = core::mem::take(data).freeze();
-        let snapshot = Snapshot { position, peer_state, data };
-        if let Err(why) = self.keep_snapshot(context, snapshot, Origin::Checkpoint(id)) {
-            self.end_checkpoint(context.out, &why);
+        }
+        let UnderWay::Checkpoint(checkpoint) = core::mem::take(&mut self.under_way) else { return };
+        let origin = Origin::Checkpoint(id);
+        match checkpoint.filing.finish(self.group, context.out) {
+            Made::Held { position, peer_state, data } => {
+                if let Err(why) = self.keep_snapshot(context, (position, peer_state, data), origin)
+                {
+                    self.refuse_checkpoint(context.out, id, &why);
+                }
+            }
+            Made::Filed { position, peer_state, filed, last } => {
+                let proving = Proving::new((position, peer_state), filed, origin, last);
+                self.under_way = UnderWay::Proving(proving);
+            }
         }
     }
 
     /// Ends what is made or written, if it is a checkpoint, and tells the machine why. What the
     /// disk was asked to write is written all the same; nothing follows from it.
     pub(super) fn end_checkpoint(&mut self, out: &mut Outbox, why: &SnapshotRefusal) {
-        let id = match &self.under_way {
-            UnderWay::Checkpoint(checkpoint) => Some(checkpoint.id),
-            UnderWay::Writing(writing) => writing.checkpoint(),
-            UnderWay::Nothing => None,
+        let (id, parts) = match &self.under_way {
+            UnderWay::Checkpoint(checkpoint) => (Some(checkpoint.id), checkpoint.filing.on_disk()),
+            UnderWay::Proving(proving) => (proving.origin.checkpoint(), true),
+            UnderWay::Writing(writing) => (writing.checkpoint(), false),
+            UnderWay::Nothing => (None, false),
         };
         let Some(id) = id else { return };
         self.under_way = UnderWay::Nothing;
-        self.loads.retain(|_, load| !matches!(load, Load::Checkpoint { .. }));
+        self.loads.retain(|_, load| {
+            !matches!(load, Load::Checkpoint { .. } | Load::LastSnapshot(_) | Load::Proof)
+        });
+        if parts && !matches!(why, SnapshotRefusal::Aside(_)) {
+            out.write(self.group, LogChange::DropSnapshotParts);
+        }
+        self.refuse_checkpoint(out, id, why);
+    }
+
+    fn refuse_checkpoint(&self, out: &mut Outbox, id: CheckpointId, why: &SnapshotRefusal) {
         out.report(self.group, Report::SnapshotRefused(why.clone()));
         self.tell_checkpoint(out, CheckpointNews::Ended { id, why: why.clone() });
     }
 
-    fn tell_checkpoint(&self, out: &mut Outbox, news: CheckpointNews) {
+    pub(super) fn tell_checkpoint(&self, out: &mut Outbox, news: CheckpointNews) {
         out.push(Command::Checkpoint { group: self.group, news });
     }
 }

@@ -8,7 +8,8 @@
 //! The rooms: `log` knows the terms, `quorum` counts, `held` keeps back what is not durable;
 //! `opening` starts from a disk, `election` decides who leads, `follower` takes entries in, `gap` is
 //! what it lacks, `leader` hands them out, `catchup` feeds one follower that lags, `snapshot` replaces
-//! logs, `checkpoint` lets a machine make one while the group goes on; `applies` knows how far the
+//! logs, `checkpoint` lets a machine make one while the group goes on, `filing` writes a large one in
+//! parts, `proving` reads it back, and `handing` gives it to the machine; `applies` knows how far the
 //! machine is, `health` says how the member stands, `aside` ends it; `membership` tells who belongs
 //! to the group, `proposals` takes what others forward, and `trust` keeps a member that may have
 //! forgotten what it promised from promising more.
@@ -18,8 +19,10 @@ mod aside;
 mod catchup;
 mod checkpoint;
 mod election;
+mod filing;
 mod follower;
 mod gap;
+mod handing;
 mod health;
 mod held;
 mod leader;
@@ -27,11 +30,13 @@ mod log;
 mod membership;
 mod opening;
 mod proposals;
+mod proving;
 mod quorum;
 mod size;
 mod snapshot;
 mod trust;
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -55,6 +60,7 @@ use applies::Applies;
 use election::Candidate;
 use election::Occasion;
 use follower::Follower;
+use handing::Handing;
 use held::Held;
 use leader::Leader;
 use log::Log;
@@ -73,6 +79,15 @@ pub use snapshot::Installed;
 /// Tells whether a snapshot's data could be installed, before anything is replaced by it.
 pub type SnapshotCheck = fn(&Bytes, &Limits) -> Result<(), WireError>;
 
+/// How the state of a group's machine comes and goes.
+#[derive(Clone, Copy, Debug)]
+pub enum StateForm {
+    /// In one piece, which can be checked: the machine is in the core.
+    Whole(SnapshotCheck),
+    /// In parts, if it is large.
+    InParts,
+}
+
 /// One member's part in one group.
 #[derive(Debug)]
 pub struct Raft {
@@ -87,7 +102,7 @@ pub struct Raft {
     /// The same of every record that the log has.
     others_ever: Arc<[PeerId]>,
     subjects: Subjects,
-    check_snapshot: SnapshotCheck,
+    form: StateForm,
     /// The term of the leader that is followed, or of this member's own candidacy or leadership.
     term: Term,
     /// The newest term that this member has promised anything in, and the vote that it gave
@@ -100,7 +115,9 @@ pub struct Raft {
     snapshot: Option<snapshot::Snapshot>,
     under_way: UnderWay,
     last_checkpoint: CheckpointId,
-    installed: Option<Installed>,
+    /// What the machine has to take on.
+    installed: Option<snapshot::Snapshot>,
+    handing: Option<Box<Handing>>,
     /// The catchup that was given up last, until something shows that nothing is missing.
     cancelled: Option<(Gap, Cancelled)>,
     commit: Index,
@@ -251,7 +268,7 @@ impl Raft {
         name: &GroupName,
         members: &[PeerId],
         me: PeerId,
-        check_snapshot: SnapshotCheck,
+        form: StateForm,
         context: &mut Context<'_>,
     ) -> Self {
         let members = Members::new(members.iter().copied());
@@ -265,7 +282,7 @@ impl Raft {
             membership: Membership::new(members),
             told_members: (None, false),
             subjects,
-            check_snapshot,
+            form,
             term: Term::ZERO,
             promised: TermAndVote::default(),
             term_written: WriteId::ZERO,
@@ -274,6 +291,7 @@ impl Raft {
             under_way: UnderWay::Nothing,
             last_checkpoint: CheckpointId::ZERO,
             installed: None,
+            handing: None,
             cancelled: None,
             commit: Index::ZERO,
             applied: Index::ZERO,
@@ -402,7 +420,7 @@ impl Raft {
     /// The next record that a quorum has and this disk has, once. `None` also while it is being
     /// loaded from disk.
     pub fn next_committed(&mut self, context: &mut Context<'_>) -> Option<Committed> {
-        let waits = self.receiving_snapshot() || self.installed.is_some() || self.paused();
+        let waits = self.receiving_snapshot() || self.owes_snapshot() || self.paused();
         if waits || self.applying.is_some() {
             return None;
         }
@@ -475,7 +493,7 @@ impl Raft {
     /// Whether the machine was handed all that this member has, with a leader who has no more.
     pub fn is_current(&self) -> bool {
         let gap = matches!(&self.state, State::Follower(follower) if follower.catching_up());
-        let waits = self.installed.is_some() || self.receiving_snapshot();
+        let waits = self.owes_snapshot() || self.receiving_snapshot();
         self.leader().is_some() && !gap && !waits && self.applied >= self.log.last().index
     }
 

@@ -5,19 +5,22 @@
 //! read, or does not join, may have been acknowledged: the member is impaired then (see `trust`),
 //! and goes on with what it can rely on.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
-use super::{Context, Position, Raft, State, log::Log, snapshot::Snapshot, trust::Forgotten};
+use super::filing::Filed;
+use super::snapshot::{Body, Snapshot};
+use super::{Context, Position, Raft, State, StateForm, log::Log, trust::Forgotten};
 use crate::canary::Canary;
-use crate::command::Report;
-use crate::event::{Damage, Damaged, Opened, StoreMark, TermAndVote};
-use crate::ids::{Index, LoadId};
-use crate::wire::{AppendEntry, PeerState};
+use crate::command::{Report, SnapshotFile};
+use crate::event::{Damage, Damaged, Opened, SnapshotFound, StoreMark, TermAndVote};
+use crate::ids::{ByteCount, Index, LoadId};
+use crate::wire::{AppendEntry, PeerState, SnapshotReader, WireError};
 
 /// How far the reading of the disk has got.
 #[derive(Debug, Default)]
@@ -28,9 +31,34 @@ pub(super) struct Opening {
     applied: Index,
     /// Whether the driver said that records cannot be read.
     damaged: bool,
+    /// The snapshot that is read in parts, before the log.
+    snapshot: Option<Box<ReadingSnapshot>>,
+}
+
+/// A snapshot that is verified, and what is to be done behind that.
+#[derive(Debug)]
+struct ReadingSnapshot {
+    reader: SnapshotReader,
+    /// Its data, if the machine is in the core.
+    data: Option<BytesMut>,
+    rest: Rest,
+}
+
+/// What was found beside the snapshot.
+#[derive(Debug, Default)]
+struct Rest {
+    votes: Vec<Damage>,
+    records: Vec<Damage>,
+    log: Option<(Index, Index)>,
+    applied: Index,
 }
 
 impl Opening {
+    /// Whether it reads the snapshot, and not the log.
+    pub(super) const fn reads_snapshot(&self) -> bool {
+        self.snapshot.is_some()
+    }
+
     /// Whether this load is the one that is under way.
     pub(super) fn awaits(&self, load: LoadId) -> bool {
         self.load == Some(load)
@@ -61,26 +89,143 @@ impl Raft {
         if votes.is_empty() && disk.vote.is_none() && began && self.trust.deadline().is_none() {
             votes.push(found("term and vote", "missing, but there are records".into()));
         }
+        let rest = Rest { votes, records, log: disk.log, applied };
         let snapshot = match (snapshot, disk.snapshot) {
-            (None, Some(file)) => self.open_snapshot(context, file),
+            (None, Some(SnapshotFound::Whole(file))) => self.open_snapshot(context, file),
+            (None, Some(SnapshotFound::InParts { length })) => {
+                return self.open_large_snapshot(context, length, rest);
+            }
             (damage, _) => damage.map_or(Ok(()), Err),
         };
+        self.open_rest(context, snapshot, rest);
+    }
+
+    /// The snapshot was looked at.
+    fn open_rest(&mut self, context: &mut Context<'_>, snapshot: Result<(), Damage>, rest: Rest) {
+        let Rest { votes, records, log, applied } = rest;
         if !votes.is_empty() {
             self.impair(context, Forgotten::Votes, votes);
         }
-        let opening =
-            Opening { load: None, last: Index::ZERO, applied, damaged: !records.is_empty() };
-        if !records.is_empty() {
+        let damaged = !records.is_empty();
+        let opening = Opening { applied, damaged, ..Opening::default() };
+        if damaged {
             self.impair(context, Forgotten::Records, records);
         }
-        self.open_log(context, disk.log, snapshot.err(), opening);
+        self.open_log(context, log, snapshot.err(), opening);
+    }
+
+    /// Reads a snapshot that was not handed in whole, part by part, and verifies it.
+    fn open_large_snapshot(&mut self, context: &mut Context<'_>, length: u64, rest: Rest) {
+        let (data, limit) = match self.form {
+            StateForm::Whole(_) => (Some(BytesMut::new()), context.limits.snapshot.get()),
+            StateForm::InParts => (None, u64::MAX),
+        };
+        if length > limit {
+            let what =
+                format!("the snapshot file has {length} bytes, more than the {limit} allowed");
+            return self.open_rest(context, Err(found("snapshot", what)), rest);
+        }
+        match SnapshotReader::new(&self.name, length, context.limits) {
+            Ok(reader) => {
+                let snapshot = Some(Box::new(ReadingSnapshot { reader, data, rest }));
+                self.state = State::Opening(Opening { snapshot, ..Opening::default() });
+                self.load_opening_snapshot(context);
+            }
+            Err(error) => {
+                let damage = snapshot_damage(&error);
+                self.open_rest(context, Err(damage), rest);
+            }
+        }
+    }
+
+    fn load_opening_snapshot(&mut self, context: &mut Context<'_>) {
+        let bytes = ByteCount::new(context.limits.snapshot_part.get().max(1));
+        let State::Opening(Opening { load, snapshot: Some(reading), .. }) = &mut self.state else {
+            return;
+        };
+        let (file, offset) = (SnapshotFile::Current, reading.reader.read());
+        *load = Some(context.out.load_snapshot(self.group, file, offset, bytes));
+    }
+
+    /// A part of the snapshot that is being verified.
+    pub(super) fn handle_opening_snapshot(
+        &mut self,
+        context: &mut Context<'_>,
+        load: LoadId,
+        part: &Bytes,
+    ) {
+        let State::Opening(opening) = &mut self.state else { return };
+        let awaited = opening.awaits(load);
+        let Some(reading) = opening.snapshot.as_mut().filter(|_| awaited) else { return };
+        match (reading.reader.push(part), &mut reading.data) {
+            (Err(error), _) => {
+                let damage = snapshot_damage(&error);
+                return self.end_snapshot_at_damage(context, damage);
+            }
+            (Ok(bytes), Some(data)) => data.extend_from_slice(&bytes),
+            (Ok(_), None) => {}
+        }
+        if !reading.reader.is_whole() {
+            return self.load_opening_snapshot(context);
+        }
+        let State::Opening(Opening { snapshot: Some(reading), .. }) =
+            core::mem::replace(&mut self.state, State::Opening(Opening::default()))
+        else {
+            return;
+        };
+        let ReadingSnapshot { reader, data, rest } = *reading;
+        let snapshot = self.large_snapshot_read(context, reader, data.map(BytesMut::freeze));
+        self.open_rest(context, snapshot, rest);
+    }
+
+    fn large_snapshot_read(
+        &mut self,
+        context: &Context<'_>,
+        reader: SnapshotReader,
+        data: Option<Bytes>,
+    ) -> Result<(), Damage> {
+        let length = reader.length();
+        let (head, seal) = reader.finish().map_err(|error| snapshot_damage(&error))?;
+        let position = Position { index: head.last_index, term: head.last_term };
+        let body = match data {
+            Some(data) => Body::Held(data),
+            None => Body::Filed(Filed { length, seal }),
+        };
+        self.take_opened(context, Snapshot { position, peer_state: head.peer_state, body })
+    }
+
+    /// The snapshot cannot be read: the log may reach back far enough without it.
+    pub(super) fn end_snapshot_at_damage(&mut self, context: &mut Context<'_>, damage: Damage) {
+        let State::Opening(Opening { snapshot: Some(reading), .. }) =
+            core::mem::replace(&mut self.state, State::Opening(Opening::default()))
+        else {
+            return;
+        };
+        self.open_rest(context, Err(damage), reading.rest);
     }
 
     fn open_snapshot(&mut self, context: &mut Context<'_>, file: Bytes) -> Result<(), Damage> {
-        let damaged = |error| found("snapshot", format!("the snapshot file is damaged: {error}"));
-        let snapshot = Snapshot::decode(file, &self.name, context.limits).map_err(damaged)?;
-        (self.check_snapshot)(&snapshot.data, context.limits).map_err(damaged)?;
-        let peers = PeerState::decode(&snapshot.peer_state, context.limits).map_err(damaged)?;
+        let length = file.len() as u64;
+        let seal = file.last_chunk().copied();
+        let mut snapshot = Snapshot::decode(file, &self.name, context.limits)
+            .map_err(|error| snapshot_damage(&error))?;
+        if let (StateForm::InParts, Body::Held(data), Some(seal)) =
+            (self.form, &snapshot.body, seal)
+            && data.len() as u64 > context.limits.snapshot_part.get()
+        {
+            // It is read again when somebody asks for it.
+            snapshot.body = Body::Filed(Filed { length, seal });
+        }
+        self.take_opened(context, snapshot)
+    }
+
+    /// Takes the snapshot on, whose hash fits, if what is in it can be read.
+    fn take_opened(&mut self, context: &Context<'_>, snapshot: Snapshot) -> Result<(), Damage> {
+        if let Body::Held(data) = &snapshot.body {
+            self.check_state(data, context.limits).map_err(|error| snapshot_damage(&error))?;
+        }
+        let peers = PeerState::decode(&snapshot.peer_state, context.limits)
+            .map_err(|error| snapshot_damage(&error))?;
         self.take_members(&peers);
         self.snapshot = Some(snapshot);
         Ok(())
@@ -225,6 +370,10 @@ impl Raft {
         self.follow(context, None);
         self.begin_repair(context);
     }
+}
+
+fn snapshot_damage(error: &WireError) -> Damage {
+    found("snapshot", format!("the snapshot file is damaged: {error}"))
 }
 
 /// Something that the core found wrong, in a part of the disk whose file the driver knows.

@@ -1,4 +1,5 @@
 //! Snapshots: taken from the machine to shorten the log, or received from a leader in place of it.
+//! Small ones are kept in memory; of a large one of a plain group, that it lies on the disk.
 //!
 //! The order on disk: the snapshot is durable before any record that it covers goes, and it is
 //! verified (length, hash, and that the machine can read it) before it replaces anything. None is
@@ -9,7 +10,10 @@ use alloc::format;
 
 use bytes::Bytes;
 
-use super::{Context, Position, Raft, Refusal, State, checkpoint::Checkpoint};
+use super::{
+    Context, Position, Raft, Refusal, State, StateForm, checkpoint::Checkpoint, filing::Filed,
+    proving::Proving,
+};
 use crate::canary::Canary;
 use crate::command::{CheckpointNews, Command, LogChange, Report, SnapshotRefusal};
 use crate::ids::{CheckpointId, GroupName, Index, WriteId};
@@ -25,10 +29,23 @@ const MESSAGE_HEAD: u64 = 128;
 pub(super) struct Snapshot {
     pub(super) position: Position,
     pub(super) peer_state: Bytes,
-    pub(super) data: Bytes,
+    pub(super) body: Body,
+}
+
+/// Where the data of a snapshot is.
+#[derive(Clone, Debug)]
+pub(super) enum Body {
+    /// Here.
+    Held(Bytes),
+    /// On the disk alone.
+    Filed(Filed),
 }
 
 impl Snapshot {
+    pub(super) const fn held(position: Position, peer_state: Bytes, data: Bytes) -> Self {
+        Self { position, peer_state, body: Body::Held(data) }
+    }
+
     /// Verifies a file: its size, its hash, its parts.
     pub(super) fn decode(
         file: Bytes,
@@ -42,18 +59,19 @@ impl Snapshot {
         }
         let file = RaftSnapshot::decode(&file, group)?;
         let position = Position { index: file.last_index, term: file.last_term };
-        Ok(Self { position, peer_state: file.peer_state, data: file.data })
+        Ok(Self::held(position, file.peer_state, file.data))
     }
+}
 
-    fn encode(&self, group: &GroupName) -> Bytes {
-        RaftSnapshot {
-            last_term: self.position.term,
-            last_index: self.position.index,
-            peer_state: self.peer_state.clone(),
-            data: self.data.clone(),
-        }
-        .to_bytes(group)
+/// The file of a snapshot whose data is here.
+fn encode(position: Position, peer_state: &Bytes, data: &Bytes, group: &GroupName) -> Bytes {
+    RaftSnapshot {
+        last_term: position.term,
+        last_index: position.index,
+        peer_state: peer_state.clone(),
+        data: data.clone(),
     }
+    .to_bytes(group)
 }
 
 /// What a group does about its next snapshot.
@@ -63,6 +81,8 @@ pub(super) enum UnderWay {
     Nothing,
     /// The machine makes it.
     Checkpoint(Checkpoint),
+    /// It was written in parts, and is read back.
+    Proving(Proving),
     /// The disk writes it.
     Writing(Writing),
 }
@@ -72,6 +92,8 @@ pub(super) enum UnderWay {
 pub(super) struct Writing {
     write: WriteId,
     snapshot: Snapshot,
+    /// What is kept of it when it is durable, if it is large.
+    filed: Option<Filed>,
     origin: Origin,
 }
 
@@ -82,10 +104,7 @@ impl Writing {
 
     /// The checkpoint that it came from, if it did.
     pub(super) const fn checkpoint(&self) -> Option<CheckpointId> {
-        match self.origin {
-            Origin::Checkpoint(id) => Some(id),
-            Origin::Machine | Origin::Leader => None,
-        }
+        self.origin.checkpoint()
     }
 }
 
@@ -100,13 +119,27 @@ pub(super) enum Origin {
     Leader,
 }
 
-/// A durable snapshot from the leader, for the machine to take on.
+impl Origin {
+    /// The checkpoint that it came from, if it did.
+    pub(super) const fn checkpoint(self) -> Option<CheckpointId> {
+        match self {
+            Self::Checkpoint(id) => Some(id),
+            Self::Machine | Self::Leader => None,
+        }
+    }
+}
+
+/// A durable snapshot from the leader, for the machine to take on: all of it, or a part.
 #[derive(Clone, Debug)]
 pub struct Installed {
     /// What it covers.
     pub position: Position,
+    /// Bytes of its data that were handed out before.
+    pub offset: u64,
     /// What the leader's machine gave.
     pub data: Bytes,
+    /// Whether nothing follows.
+    pub last: bool,
 }
 
 impl Raft {
@@ -167,24 +200,38 @@ impl Raft {
         };
         self.machine_processed(index, index);
         let peer_state = self.peer_state_at(index).to_bytes();
-        self.keep_snapshot(context, Snapshot { position, peer_state, data }, Origin::Machine)
+        self.keep_snapshot(context, (position, peer_state, data), Origin::Machine)
     }
 
     /// Writes a snapshot of this member's own, if it could be read again.
     pub(super) fn keep_snapshot(
         &mut self,
         context: &mut Context<'_>,
-        snapshot: Snapshot,
+        (position, peer_state, data): (Position, Bytes, Bytes),
         origin: Origin,
     ) -> Result<(), SnapshotRefusal> {
-        let (found, limit) = (snapshot.data.len() as u64, self.most_data(context.limits));
+        let (found, limit) = (data.len() as u64, self.most_data(context.limits));
         if found > limit {
             return Err(SnapshotRefusal::TooLarge { limit, found });
         }
-        (self.check_snapshot)(&snapshot.data, context.limits)
+        self.check_state(&data, context.limits)
             .map_err(|error| SnapshotRefusal::Unreadable(format!("{error}")))?;
-        self.write_snapshot(context, snapshot, origin);
+        self.write_snapshot(context, (position, peer_state, data), origin);
         Ok(())
+    }
+
+    /// Whether the machine could take this on.
+    pub(super) fn check_state(&self, data: &Bytes, limits: &Limits) -> Result<(), WireError> {
+        match self.form {
+            StateForm::Whole(check) => check(data, limits),
+            StateForm::InParts => Ok(()),
+        }
+    }
+
+    /// Bytes of a state that are kept in memory at most, and written or read in one part.
+    pub(super) fn part(&self, limits: &Limits) -> usize {
+        let part = limits.snapshot_part.get().min(self.most_data(limits)).max(1);
+        usize::try_from(part).unwrap_or(usize::MAX)
     }
 
     /// Bytes of data that one snapshot may have: it must be read again as one file, and it goes to a
@@ -209,13 +256,37 @@ impl Raft {
         }
     }
 
-    fn write_snapshot(&mut self, context: &mut Context<'_>, snapshot: Snapshot, origin: Origin) {
+    fn write_snapshot(
+        &mut self,
+        context: &mut Context<'_>,
+        (position, peer_state, data): (Position, Bytes, Bytes),
+        origin: Origin,
+    ) {
+        let file = encode(position, &peer_state, &data, &self.name);
+        let large =
+            matches!(self.form, StateForm::InParts) && data.len() > self.part(context.limits);
+        let seal = file.last_chunk().filter(|_| large);
+        let filed = seal.map(|seal| Filed { length: file.len() as u64, seal: *seal });
+        let change = LogChange::Snapshot { index: position.index, term: position.term, file };
+        self.put_snapshot(
+            context,
+            change,
+            Snapshot::held(position, peer_state, data),
+            filed,
+            origin,
+        );
+    }
+
+    /// Asks for a snapshot to be put in its place, and for what follows from that.
+    pub(super) fn put_snapshot(
+        &mut self,
+        context: &mut Context<'_>,
+        change: LogChange,
+        snapshot: Snapshot,
+        filed: Option<Filed>,
+        origin: Origin,
+    ) {
         let position = snapshot.position;
-        let change = LogChange::Snapshot {
-            index: position.index,
-            term: position.term,
-            file: snapshot.encode(&self.name),
-        };
         if origin != Origin::Leader && context.limits.planted(Canary::CompactedTooSoon) {
             self.log.compact(position.index, context.out);
         }
@@ -227,8 +298,10 @@ impl Raft {
             self.applied = position.index;
             self.machine.owe(position.index);
             self.snapshot = Some(snapshot.clone());
+            // What the machine was to be handed is no longer there to be read.
+            self.offer_nothing();
         }
-        self.under_way = UnderWay::Writing(Writing { write, snapshot, origin });
+        self.under_way = UnderWay::Writing(Writing { write, snapshot, filed, origin });
     }
 
     /// Writes are on disk: perhaps a snapshot's, whose log can go now.
@@ -239,10 +312,14 @@ impl Raft {
             }
             other => self.under_way = other,
         }
+        self.parts_written(context, through);
     }
 
     fn snapshot_durable(&mut self, context: &mut Context<'_>, writing: Writing) {
-        let Writing { snapshot, origin, .. } = writing;
+        let Writing { mut snapshot, filed, origin, .. } = writing;
+        if let Some(filed) = filed {
+            snapshot.body = Body::Filed(filed);
+        }
         let index = snapshot.position.index;
         self.snapshot = Some(snapshot);
         let report = Report::Snapshot { index, installed: origin == Origin::Leader };
@@ -265,24 +342,6 @@ impl Raft {
     pub(crate) fn delete_log(&mut self, context: &mut Context<'_>) {
         self.log.reset(Position::default(), context.out);
         (self.snapshot, self.commit, self.applied) = (None, Index::ZERO, Index::ZERO);
-    }
-
-    /// The machine has to take the newest snapshot on before it applies more.
-    pub(super) fn offer_newest(&mut self) {
-        let newest = self.newest_snapshot();
-        self.installed = newest
-            .map(|snapshot| Installed { position: snapshot.position, data: snapshot.data.clone() });
-        if let Some(installed) = &self.installed {
-            self.machine.owe(installed.position.index);
-        }
-    }
-
-    /// The leader's snapshot that the machine has to take on before it applies more, once.
-    pub fn take_installed(&mut self) -> Option<Installed> {
-        if self.installed.is_some() && self.machine.admits_snapshot() {
-            return self.installed.take();
-        }
-        None
     }
 
     /// Replaces log and state by the snapshot that a leader sent in place of records.
@@ -308,13 +367,12 @@ impl Raft {
             let format = "append_entry";
             return Err(WireError { format, field: "snapshot", offset: 0, fault }.into());
         }
-        (self.check_snapshot)(&data.data, context.limits)?;
+        self.check_state(&data.data, context.limits)?;
         let peer_state = PeerState::decode(&peers.data, context.limits)?;
         self.take_members(&peer_state);
         self.end_checkpoint(context.out, &SnapshotRefusal::Replaced { index });
         let position = Position { index, term: entry.previous_term };
-        let snapshot = Snapshot { position, peer_state: peers.data, data: data.data };
-        self.write_snapshot(context, snapshot, Origin::Leader);
+        self.write_snapshot(context, (position, peers.data, data.data), Origin::Leader);
         Ok(())
     }
 }

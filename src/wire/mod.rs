@@ -36,6 +36,7 @@ pub(crate) mod peer_text;
 mod publish_ack;
 mod purge;
 mod raft_snapshot;
+mod raft_snapshot_parts;
 mod reader;
 pub mod s2;
 pub mod s2_stream;
@@ -82,6 +83,7 @@ pub use peer_state::{DomainState, PeerState};
 pub use publish_ack::{PublishAck, PublishAckResponse, PublishAckTemplate};
 pub use purge::{PurgeRequest, StreamPurge};
 pub use raft_snapshot::RaftSnapshot;
+pub use raft_snapshot_parts::{SnapshotHash, SnapshotHead, SnapshotReader, SnapshotSeal};
 pub use sequence_set::{Iter as SequenceSetIter, Runs as SequenceSetRuns, SequenceSet};
 pub use stream_config::{
     DiscardPolicy, ExternalStream, PersistMode, Placement, Republish, RetentionPolicy, StorageType,

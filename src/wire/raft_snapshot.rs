@@ -13,8 +13,8 @@ use super::error::{Fault, WireError};
 use super::reader::Reader;
 use crate::ids::{GroupName, Index, Term};
 
-const FORMAT: &str = "raft_snapshot";
-const HASH: usize = 8;
+pub(super) const FORMAT: &str = "raft_snapshot";
+pub(super) const HASH: usize = 8;
 
 /// The state of a group's log up to an index.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,10 +94,15 @@ impl RaftSnapshot {
 
 /// The hash of these bytes in a snapshot of this group.
 fn hash(group: &GroupName, bytes: &[u8]) -> [u8; HASH] {
+    HighwayHasher::new(key(group)).hash64(bytes).to_le_bytes()
+}
+
+/// The key of a group's hashes.
+pub(super) fn key(group: &GroupName) -> Key {
     let digest = Sha256::digest(group.as_str().as_bytes());
     let mut key = [0; 4];
     for (lane, quarter) in key.iter_mut().zip(digest.as_chunks::<8>().0) {
         *lane = u64::from_le_bytes(*quarter);
     }
-    HighwayHasher::new(Key(key)).hash64(bytes).to_le_bytes()
+    Key(key)
 }

@@ -8,7 +8,7 @@ use jetwake::cluster::assignments::StreamKey;
 use jetwake::command::{Answer, Command, Destination, Report, Role};
 use jetwake::config::{Config, GroupConfig, GroupKind, MetaConfig};
 use jetwake::consumer::Wish;
-use jetwake::event::{Event, Opened, Request, Standing};
+use jetwake::event::{Event, Opened, Request, SnapshotFound, Standing};
 use jetwake::ids::{GroupId, GroupName, PeerId, RequestId};
 use jetwake::limits::{Limits, Timers};
 use jetwake::node::Node;
@@ -35,11 +35,12 @@ impl GroupDisk {
     fn opened(&self) -> Opened {
         Opened {
             vote: self.log.vote(),
-            snapshot: self.log.snapshot().map(|snapshot| snapshot.file.clone()),
+            snapshot: (self.log.snapshot())
+                .map(|snapshot| SnapshotFound::Whole(snapshot.file.clone())),
             log: self.log.range(),
             store: self.store.mark(),
             standing: self.log.standing().cloned().unwrap_or(Standing::Unknown),
-            damage: Vec::new(),
+            ..Opened::default()
         }
     }
 }

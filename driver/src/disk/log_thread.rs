@@ -5,7 +5,7 @@
 //! and are performed only when all before them is synced: what is durable is always a
 //! beginning of what was asked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::Receiver;
 
 use jetwake::command::{Command, LogChange};
@@ -32,6 +32,8 @@ pub(super) struct LogThread {
     pub(super) through: Option<WriteId>,
     /// The first such write of each group.
     pub(super) unsynced: BTreeMap<GroupId, WriteId>,
+    /// The groups that wrote parts of a snapshot among them.
+    pub(super) unsynced_parts: BTreeSet<GroupId>,
 }
 
 /// What lies beside a group's log.
@@ -86,6 +88,17 @@ impl LogThread {
                     Err(failure) => Event::LoadFailed { load: id, failure },
                 });
             }
+            Command::LoadSnapshot { id, group, file, offset, bytes } => {
+                let loaded = self.known(group).and_then(|()| {
+                    let snapshots = &self.groups[group.0 as usize].snapshots;
+                    let loaded = snapshots.load(file, offset, bytes.get());
+                    loaded.map_err(|error| from_io(snapshots.folder(), &error))
+                });
+                (self.report)(match loaded {
+                    Ok(part) => Event::SnapshotLoaded { load: id, part },
+                    Err(failure) => Event::LoadFailed { load: id, failure },
+                });
+            }
             // `Disk::perform` hands in nothing else.
             _ => {}
         }
@@ -104,7 +117,10 @@ impl LogThread {
         let at = group.0 as usize;
         let beside_the_log = matches!(
             change,
-            LogChange::TermAndVote(_) | LogChange::Snapshot { .. } | LogChange::Standing(_)
+            LogChange::TermAndVote(_)
+                | LogChange::Snapshot { .. }
+                | LogChange::PlaceSnapshot { .. }
+                | LogChange::Standing(_)
         );
         if beside_the_log {
             self.settle();
@@ -126,6 +142,21 @@ impl LogThread {
                 .snapshots
                 .write(index, term, &file)
                 .map_err(|error| from_io(beside.snapshots.folder(), &error)),
+            LogChange::SnapshotPart { offset, part } => {
+                self.unsynced_parts.insert(group);
+                beside
+                    .snapshots
+                    .write_part(offset, &part)
+                    .map_err(|error| from_io(beside.snapshots.folder(), &error))
+            }
+            LogChange::PlaceSnapshot { index, term, length } => beside
+                .snapshots
+                .place(index, term, length)
+                .map_err(|error| from_io(beside.snapshots.folder(), &error)),
+            LogChange::DropSnapshotParts => beside
+                .snapshots
+                .drop_parts()
+                .map_err(|error| from_io(beside.snapshots.folder(), &error)),
             LogChange::Standing(standing) => beside
                 .standing
                 .write(&standing)
@@ -141,6 +172,7 @@ impl LogThread {
     fn settle(&mut self) {
         let Some(through) = self.through.take() else { return };
         let unsynced = std::mem::take(&mut self.unsynced);
+        self.sync_parts(&unsynced);
         match self.logs.as_mut().map_or_else(|failure| Err(failure.clone()), Logs::sync) {
             Ok(()) => (self.report)(Event::Written { through }),
             Err(failure) => {
@@ -150,6 +182,18 @@ impl LogThread {
                 // After a failed sync nobody knows what the disk holds: asking again would say
                 // that all is well. Nothing is written until the node starts anew.
                 self.logs = Err(failure);
+            }
+        }
+    }
+
+    /// Syncs the snapshots that are written in parts. One that fails is its group's affair alone.
+    fn sync_parts(&mut self, unsynced: &BTreeMap<GroupId, WriteId>) {
+        for group in std::mem::take(&mut self.unsynced_parts) {
+            let Some(beside) = self.groups.get_mut(group.0 as usize) else { continue };
+            let synced = beside.snapshots.sync_parts();
+            let failure = synced.map_err(|error| from_io(beside.snapshots.folder(), &error));
+            if let (Err(failure), Some(write)) = (failure, unsynced.get(&group)) {
+                self.fail(group, *write, failure);
             }
         }
     }

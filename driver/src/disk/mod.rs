@@ -33,7 +33,7 @@ mod store;
 mod store_thread;
 mod vote;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -188,7 +188,15 @@ impl Disk {
     ) -> Result<Self, DiskError> {
         let failed = groups.iter().map(|_| None).collect();
         let unsynced = BTreeMap::new();
-        let log = LogThread { logs, groups, report: report.clone(), through: None, unsynced };
+        let unsynced_parts = BTreeSet::new();
+        let log = LogThread {
+            logs,
+            groups,
+            report: report.clone(),
+            through: None,
+            unsynced,
+            unsynced_parts,
+        };
         let store = StoreThread { stores, failed, report: report.clone(), through: None };
         Ok(Self {
             log: Worker::start("disk-log", move |queue| log.run(&queue))?,
@@ -202,7 +210,9 @@ impl Disk {
     /// A command that is not for the disk is given back.
     pub fn perform(&self, command: Command) -> Option<Command> {
         let refused = match &command {
-            Command::Write { .. } | Command::Load { .. } => self.log.ask(command),
+            Command::Write { .. } | Command::Load { .. } | Command::LoadSnapshot { .. } => {
+                self.log.ask(command)
+            }
             Command::Store { .. } | Command::SyncStore { .. } | Command::Read { .. } => {
                 self.store.ask(command)
             }
@@ -220,9 +230,9 @@ impl Disk {
         let failure = Failure::Io(damage(self._folder.path(), None, what));
         (self.report)(match command {
             Command::Write { id, group, .. } => Event::WriteFailed { group, write: id, failure },
-            Command::Load { id, .. } | Command::Read { id, .. } => {
-                Event::LoadFailed { load: id, failure }
-            }
+            Command::Load { id, .. }
+            | Command::LoadSnapshot { id, .. }
+            | Command::Read { id, .. } => Event::LoadFailed { load: id, failure },
             Command::Store { group, .. } | Command::SyncStore { group, .. } => {
                 Event::StoreFailed { group, failure }
             }

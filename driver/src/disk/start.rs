@@ -75,9 +75,9 @@ fn look_beside(
         let file = file_name(name, *number);
         let (vote, term_and_vote, bad_vote) = VoteFile::open(votes.join(&file), name.as_str());
         let (standing, says) = StandingFile::open(standings.join(&file), name.as_str());
-        let (snapshots, bytes, bad_snapshot) = Snapshots::open(snapshots.join(&file));
+        let (snapshots, snapshot, bad_snapshot) = Snapshots::open(snapshots.join(&file));
         let mut opened =
-            Opened { vote: term_and_vote, standing: says, snapshot: bytes, ..Opened::default() };
+            Opened { vote: term_and_vote, standing: says, snapshot, ..Opened::default() };
         opened.damage.extend(bad_vote.map(Damaged::Vote));
         opened.damage.extend(bad_snapshot.map(Damaged::Snapshot));
         (Beside { vote, snapshots, standing, failed: None }, opened)

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use jetwake::command::LogChange;
-use jetwake::event::{Event, Failure, Opened, Standing, TermAndVote};
+use jetwake::event::{Event, Failure, Opened, SnapshotFound, Standing, TermAndVote};
 use jetwake::ids::{GroupName, Index, PeerId, Term};
 use jetwake_driver::disk::{Disk, DiskError};
 
@@ -23,6 +23,10 @@ fn compact(through: u64) -> LogChange {
 
 fn reset(last: u64) -> LogChange {
     LogChange::Reset { last: Index::new(last) }
+}
+
+fn whole(file: &'static [u8]) -> Option<SnapshotFound> {
+    Some(SnapshotFound::Whole(Bytes::from_static(file)))
 }
 
 fn snapshot(index: u64, file: &'static [u8]) -> LogChange {
@@ -105,7 +109,7 @@ fn truncate_compact_and_reset_hold_over_reopening() {
 
     let mut rig = Rig::open(folder.path());
     assert_eq!(bounds(&rig.opened[0]), Some((11, 22)));
-    assert_eq!(rig.opened[0].snapshot.as_deref(), Some(&b"ten"[..]));
+    assert_eq!(rig.opened[0].snapshot, whole(b"ten"));
     assert_eq!(bounds(&rig.opened[1]), None);
     rig.check(A, 11, 22);
     assert!(matches!(rig.load(A, 10, 12, 1), Event::LoadFailed { .. }));
@@ -184,8 +188,8 @@ fn one_snapshot_stays() {
     assert_eq!(std::fs::read_dir(&of_a).unwrap().count(), 1);
     std::fs::write(of_a.join("snapshot.7.9.tmp"), b"half of a snapsh").unwrap();
     let rig = Rig::open(folder.path());
-    assert_eq!(rig.opened[0].snapshot.as_deref(), Some(&b"two"[..]));
-    assert_eq!(rig.opened[1].snapshot.as_deref(), Some(&b"three"[..]));
+    assert_eq!(rig.opened[0].snapshot, whole(b"two"));
+    assert_eq!(rig.opened[1].snapshot, whole(b"three"));
     assert_eq!(std::fs::read_dir(&of_a).unwrap().count(), 1);
 }
 

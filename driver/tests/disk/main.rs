@@ -2,5 +2,6 @@
 
 mod faults;
 mod log;
+mod parts;
 mod rig;
 mod store;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use jetwake::command::{Command, LogChange, Report};
 use jetwake::config::{Config, GroupConfig, GroupKind};
-use jetwake::event::{Event, Opened, Request, Standing, TermAndVote};
+use jetwake::event::{Event, Opened, Request, SnapshotFound, Standing, TermAndVote};
 use jetwake::ids::{GroupId, GroupName, Index, RequestId};
 use jetwake::limits::{Limits, Timers};
 use jetwake::node::Node;
@@ -60,7 +60,7 @@ impl Files {
         let ends = self.log.first_key_value().zip(self.log.last_key_value());
         Opened {
             vote: self.vote,
-            snapshot: self.snapshot.clone(),
+            snapshot: self.snapshot.clone().map(SnapshotFound::Whole),
             log: ends.map(|((first, _), (last, _))| (*first, *last)),
             standing: self.standing.clone().unwrap_or(Standing::Unknown),
             ..Opened::default()

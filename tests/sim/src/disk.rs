@@ -9,8 +9,8 @@ mod rot;
 use core::ops::Range;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use jetwake::command::{LogChange, StoreChange};
-use jetwake::event::{Damage, Damaged, Event, Failure, Opened, StoreMark};
+use jetwake::command::{LogChange, SnapshotFile, StoreChange};
+use jetwake::event::{Damage, Damaged, Event, Failure, Opened, SnapshotFound, StoreMark};
 use jetwake::ids::{ByteCount, GroupId, Index, LoadId, Sequence, StoreId, WriteId};
 use jetwake::time::{Duration, Time};
 
@@ -33,6 +33,10 @@ pub struct DiskConditions {
     pub read_failures: PerMillion,
     /// How many unsynced writes are on disk all the same after a crash; drawn if none.
     pub crash_keeps: Option<usize>,
+    /// How many bytes a snapshot has at most that a process is handed in whole when it starts.
+    pub whole_snapshots: usize,
+    /// How likely a bit flips in a part of a snapshot while it is written.
+    pub part_rot: PerMillion,
 }
 
 impl Default for DiskConditions {
@@ -44,6 +48,8 @@ impl Default for DiskConditions {
             load: micros(20, 500),
             read_failures: 0,
             crash_keeps: None,
+            whole_snapshots: 1 << 20,
+            part_rot: 0,
         }
     }
 }
@@ -175,9 +181,13 @@ impl Disk {
         let Some(disk) = self.groups.get(&group) else {
             return Opened { standing: self.unwritten(group), ..Opened::default() };
         };
+        let file = disk.durable.snapshot().map(|snapshot| &snapshot.file);
         Opened {
             vote: disk.durable.vote(),
-            snapshot: disk.durable.snapshot().map(|snapshot| snapshot.file.clone()),
+            snapshot: file.map(|file| match file.len() > self.conditions.whole_snapshots {
+                true => SnapshotFound::InParts { length: file.len() as u64 },
+                false => SnapshotFound::Whole(file.clone()),
+            }),
             log: disk.durable.range(),
             store: disk.store.durable.mark(),
             standing: disk.durable.standing().cloned().unwrap_or_else(|| self.unwritten(group)),
@@ -216,9 +226,10 @@ impl Disk {
         now: Time,
         id: WriteId,
         group: GroupId,
-        change: LogChange,
+        mut change: LogChange,
     ) -> Result<Option<(Time, DiskWork)>, String> {
         ascending("log write", &mut self.asked.write, id)?;
+        self.spoil_part(&mut change);
         let disk = self.groups.entry(group).or_default();
         if let Some(objection) = disk.current.objection(&change) {
             return Err(format!("log write {id} {objection}"));
@@ -226,6 +237,19 @@ impl Disk {
         disk.current.apply(&change);
         self.waiting.push_back(LogWrite { id, group, change });
         Ok(self.begin_sync(now))
+    }
+
+    /// Something else is written than was asked, and nobody is told.
+    fn spoil_part(&mut self, change: &mut LogChange) {
+        if let LogChange::SnapshotPart { part, .. } = change
+            && self.conditions.part_rot > 0
+            && self.dice.chance(self.conditions.part_rot)
+        {
+            let mut bytes = part.to_vec();
+            let at = self.dice.place(bytes.len());
+            bytes[at] ^= 1 << self.dice.below(8);
+            *part = bytes.into();
+        }
     }
 
     fn begin_sync(&mut self, now: Time) -> Option<(Time, DiskWork)> {
@@ -325,6 +349,27 @@ impl Disk {
         Ok(self.answer(now, id, Event::Loaded { load: id, records }))
     }
 
+    /// Begins to read a part of a snapshot.
+    ///
+    /// # Errors
+    /// How the core broke its contract.
+    pub fn load_snapshot(
+        &mut self,
+        now: Time,
+        id: LoadId,
+        group: GroupId,
+        file: SnapshotFile,
+        range: (u64, ByteCount),
+    ) -> Result<(Time, DiskWork), String> {
+        ascending("load", &mut self.asked.load, id)?;
+        let log = &self.groups.entry(group).or_default().current;
+        let part = log.snapshot_bytes(file, range.0, range.1.get());
+        if range.1.get() == 0 {
+            return Err(format!("load {id} asks for no bytes of a snapshot"));
+        }
+        Ok(self.answer(now, id, Event::SnapshotLoaded { load: id, part }))
+    }
+
     /// Begins to read messages.
     ///
     /// # Errors
@@ -374,7 +419,12 @@ impl Disk {
         for write in self.waiting.drain(..self.syncing) {
             let LogWrite { id, group, change } = write;
             let disk = self.groups.entry(group).or_default();
-            let large = matches!(change, LogChange::Append { .. } | LogChange::Snapshot { .. });
+            let large = matches!(
+                change,
+                LogChange::Append { .. }
+                    | LogChange::Snapshot { .. }
+                    | LogChange::SnapshotPart { .. }
+            );
             let fails = disk.failed || self.fail_next_write || (self.full && large);
             if fails {
                 let first = !disk.failed;

@@ -172,7 +172,9 @@ impl Ledger {
                 ledger.remove_behind(machine, Index::ZERO);
                 ledger.last[machine.0] = *last;
             }
-            LogChange::Snapshot { index, .. } => ledger.covered[machine.0] = *index,
+            LogChange::Snapshot { index, .. } | LogChange::PlaceSnapshot { index, .. } => {
+                ledger.covered[machine.0] = *index;
+            }
             _ => {}
         }
     }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use jetwake::command::LogChange;
+use jetwake::command::{LogChange, SnapshotFile as Which};
 use jetwake::event::{Damage, Damaged, Standing, TermAndVote};
 use jetwake::ids::{Index, Term};
 
@@ -24,6 +24,8 @@ pub struct SnapshotFile {
 pub struct Log {
     vote: Option<TermAndVote>,
     snapshot: Option<SnapshotFile>,
+    /// The snapshot file that is being written in parts.
+    parts: Vec<u8>,
     /// The place that counts as the one before the first record.
     base: Index,
     records: VecDeque<Bytes>,
@@ -121,9 +123,25 @@ impl Log {
         }
     }
 
+    /// Something else stands in the file that is written in parts.
+    pub fn spoil_part(&mut self, change: impl FnOnce(&mut Vec<u8>)) {
+        change(&mut self.parts);
+    }
+
     /// The newest snapshot.
     pub const fn snapshot(&self) -> Option<&SnapshotFile> {
         self.snapshot.as_ref()
+    }
+
+    /// Some bytes of a snapshot file: fewer than asked for where it ends, or is not there.
+    pub fn snapshot_bytes(&self, file: Which, from: u64, most: u64) -> Bytes {
+        let bytes = match file {
+            Which::Current => self.snapshot.as_ref().map_or(&[][..], |snapshot| &snapshot.file),
+            Which::Parts => &self.parts,
+        };
+        let from = (from as usize).min(bytes.len());
+        let to = from.saturating_add(most as usize).min(bytes.len());
+        Bytes::copy_from_slice(&bytes[from..to])
     }
 
     /// The last record that the snapshot covers; zero without one.
@@ -182,6 +200,22 @@ impl Log {
             LogChange::Snapshot { index, .. } if *index < covered => {
                 Some(format!("replaces a snapshot of {covered} by an older one of {index}"))
             }
+            LogChange::PlaceSnapshot { index, .. } if *index < covered => {
+                Some(format!("replaces a snapshot of {covered} by an older one of {index}"))
+            }
+            LogChange::PlaceSnapshot { length, .. } if *length != self.parts.len() as u64 => {
+                let there = self.parts.len();
+                Some(format!("says that a snapshot in parts has {length} bytes, of {there}"))
+            }
+            LogChange::SnapshotPart { part, .. } if part.is_empty() => {
+                Some("writes an empty part of a snapshot".into())
+            }
+            LogChange::SnapshotPart { offset, .. }
+                if *offset != 0 && *offset != self.parts.len() as u64 =>
+            {
+                let there = self.parts.len();
+                Some(format!("writes a part at byte {offset} of a snapshot that has {there}"))
+            }
             LogChange::Snapshot { file, .. } if file.is_empty() => {
                 Some("writes an empty snapshot".into())
             }
@@ -219,6 +253,16 @@ impl Log {
                 self.snapshot = Some(SnapshotFile { index: *index, term: *term, file });
                 self.rot.snapshot = false;
             }
+            LogChange::SnapshotPart { offset, part } => {
+                self.parts.truncate(*offset as usize);
+                self.parts.extend_from_slice(part);
+            }
+            LogChange::PlaceSnapshot { index, term, .. } => {
+                let file = std::mem::take(&mut self.parts).into();
+                self.snapshot = Some(SnapshotFile { index: *index, term: *term, file });
+                self.rot.snapshot = false;
+            }
+            LogChange::DropSnapshotParts => self.parts.clear(),
             other => panic!("the simulated disk does not know the change {other:?}"),
         }
     }
@@ -252,6 +296,32 @@ mod tests {
             index: Index::new(index),
             term: Term::new(1),
             file: Bytes::from_static(b"snapshot"),
+        }
+    }
+
+    fn part(offset: u64, part: &'static [u8]) -> LogChange {
+        LogChange::SnapshotPart { offset, part: Bytes::from_static(part) }
+    }
+
+    fn place(index: u64, length: u64) -> LogChange {
+        LogChange::PlaceSnapshot { index: Index::new(index), term: Term::new(1), length }
+    }
+
+    #[test]
+    fn a_snapshot_in_parts_takes_the_place_of_the_one_before() {
+        let mut log = filled(9);
+        log.apply(&snapshot(6));
+        for change in [part(0, b"lost"), part(0, b"ab"), part(2, b"c"), place(8, 3)] {
+            assert_eq!(log.objection(&change), None);
+            log.apply(&change);
+            let bytes = |which| log.snapshot_bytes(which, 1, 9);
+            match log.snapshot_index().get() {
+                8 => assert_eq!(
+                    (&bytes(Which::Current)[..], bytes(Which::Parts).len()),
+                    (&b"bc"[..], 0)
+                ),
+                _ => assert_eq!(bytes(Which::Current)[..], b"napshot"[..]),
+            }
         }
     }
 
@@ -297,6 +367,10 @@ mod tests {
             (LogChange::Compact { through: Index::new(7) }, "the snapshot covers only 6"),
             (LogChange::Reset { last: Index::new(7) }, "the snapshot covers only 6"),
             (snapshot(5), "by an older one"),
+            (part(1, b"b"), "a part at byte 1 of a snapshot that has 0"),
+            (part(0, b""), "an empty part"),
+            (place(7, 1), "has 1 bytes, of 0"),
+            (place(5, 0), "by an older one"),
         ] {
             let objection = log.objection(&change).expect(words);
             assert!(objection.contains(words), "{objection}");

@@ -84,6 +84,17 @@ pub enum Applied {
         /// The machine's state.
         data: Bytes,
     },
+    /// A part of such a snapshot.
+    Part {
+        /// The last record that it covers.
+        index: Index,
+        /// Bytes before this part.
+        offset: u64,
+        /// Some bytes of the machine's state.
+        data: Bytes,
+        /// Whether nothing follows.
+        last: bool,
+    },
 }
 
 /// What a node of one group is told before it starts; the first of the members is the node itself.
@@ -173,6 +184,11 @@ impl Lone {
         self.run();
     }
 
+    /// What the disk has to tell is told, and what follows from it happens.
+    pub fn settle(&mut self) {
+        self.run();
+    }
+
     fn run(&mut self) {
         loop {
             while let Some(command) = self.node.poll() {
@@ -204,6 +220,14 @@ impl Lone {
                 self.applied.push(Applied::Snapshot { index, data });
                 self.machine_applied(index);
             }
+            Command::ApplySnapshotPart { index, offset, part, last, .. } => {
+                let through = offset + part.len() as u64;
+                self.applied.push(Applied::Part { index, offset, data: part, last });
+                match last {
+                    true => self.machine_applied(index),
+                    false => self.machine_took_part(index, through),
+                }
+            }
             Command::Answer { id, answer } => {
                 let twice = self.answers.insert(id, answer);
                 assert!(twice.is_none(), "request {id} is answered twice");
@@ -230,6 +254,14 @@ impl Lone {
 
     fn machine_applied(&mut self, through: Index) {
         self.held_applies.push_back(Event::Applied { group: GROUP, through });
+        if !self.hold_applies {
+            self.disk.tell(self.held_applies.drain(..));
+        }
+    }
+
+    fn machine_took_part(&mut self, index: Index, through: u64) {
+        let says = MachineSays::TookPart { index, through };
+        self.held_applies.push_back(Event::Machine { group: GROUP, says });
         if !self.hold_applies {
             self.disk.tell(self.held_applies.drain(..));
         }
@@ -484,7 +516,7 @@ impl Lone {
     pub fn applied_texts(&self) -> Vec<String> {
         let entries = self.applied.iter().filter_map(|applied| match applied {
             Applied::Entries { entries, .. } => Some(entries),
-            Applied::Snapshot { .. } => None,
+            Applied::Snapshot { .. } | Applied::Part { .. } => None,
         });
         entries.flatten().map(text).collect()
     }

@@ -13,6 +13,8 @@ use crate::trace::digest;
 pub struct PlainMachine {
     applied: Index,
     entries: BTreeMap<Bytes, u64>,
+    /// A snapshot that it takes on part by part.
+    incoming: Option<(Index, Vec<u8>)>,
 }
 
 impl PlainMachine {
@@ -62,8 +64,43 @@ impl PlainMachine {
         if applied < self.applied {
             return Err(format!("applies a snapshot of {applied} after {}", self.applied));
         }
-        *self = Self { applied, entries: entries.into_iter().collect() };
+        *self = Self { applied, entries: entries.into_iter().collect(), incoming: None };
         Ok(())
+    }
+
+    /// Takes a part of a snapshot, and with the last one replaces its state.
+    ///
+    /// # Errors
+    /// That the part does not follow those before it, or as [`install`](Self::install).
+    pub fn take_part(
+        &mut self,
+        index: Index,
+        offset: u64,
+        part: &[u8],
+        last: bool,
+    ) -> Result<(), String> {
+        if offset == 0 {
+            self.incoming = Some((index, Vec::new()));
+        }
+        let Some((of, bytes)) = &mut self.incoming else {
+            return Err(format!("applies byte {offset} of a snapshot that was not begun"));
+        };
+        if (*of, bytes.len() as u64) != (index, offset) {
+            let have = bytes.len();
+            return Err(format!(
+                "applies byte {offset} of the snapshot of {index} behind {have} bytes of that of {of}"
+            ));
+        }
+        if part.is_empty() && !last {
+            return Err("applies an empty part of a snapshot".into());
+        }
+        bytes.extend_from_slice(part);
+        if !last {
+            return Ok(());
+        }
+        let bytes = std::mem::take(bytes);
+        self.incoming = None;
+        self.install(index, &bytes)
     }
 }
 
@@ -82,6 +119,12 @@ mod tests {
         let mut other = PlainMachine::default();
         assert!(other.install(Index::new(3), &data).is_err());
         other.install(Index::new(2), &data).unwrap();
+        assert_eq!(other, machine);
+        for (offset, last) in [(0, false), (4, true)] {
+            let part = if last { &data[4..] } else { &data[..4] };
+            assert!(other.take_part(Index::new(2), offset + 1, part, last).is_err());
+            other.take_part(Index::new(2), offset, part, last).unwrap();
+        }
         assert_eq!(other, machine);
         machine.apply(Index::new(5), &[]).unwrap();
         assert!(machine.install(Index::new(2), &data).is_err());

@@ -107,11 +107,18 @@ impl RareChange {
     pub const fn is_asked_by(self, command: &Command) -> bool {
         let Command::Write { change, .. } = command else { return false };
         match self {
-            Self::Any => !matches!(change, LogChange::Append { .. } | LogChange::TermAndVote(_)),
+            Self::Any => !matches!(
+                change,
+                LogChange::Append { .. }
+                    | LogChange::TermAndVote(_)
+                    | LogChange::SnapshotPart { .. }
+            ),
             Self::Truncation => matches!(change, LogChange::Truncate { .. }),
             Self::Compaction => matches!(change, LogChange::Compact { .. }),
             Self::Reset => matches!(change, LogChange::Reset { .. }),
-            Self::Snapshot => matches!(change, LogChange::Snapshot { .. }),
+            Self::Snapshot => {
+                matches!(change, LogChange::Snapshot { .. } | LogChange::PlaceSnapshot { .. })
+            }
         }
     }
 }

@@ -271,6 +271,13 @@ pub fn log_change(change: &LogChange) -> String {
         LogChange::Snapshot { index, term, .. } => {
             format!("a snapshot through {}", position(*index, *term))
         }
+        LogChange::SnapshotPart { offset, part } => {
+            format!("a part of a snapshot: {} bytes behind {offset}", part.len())
+        }
+        LogChange::PlaceSnapshot { index, term, length } => {
+            format!("a snapshot through {}, of {length} bytes", position(*index, *term))
+        }
+        LogChange::DropSnapshotParts => "that it forgets the parts of a snapshot".into(),
         LogChange::Standing(Standing::Whole) => "that it has all that it promised".into(),
         LogChange::Standing(Standing::Impaired(impairment)) => format!("that it {impairment}"),
         other => format!("{other:?}"),
@@ -288,7 +295,11 @@ pub fn durable(change: &LogChange) -> String {
             format!("its vote in term {}", written.term)
         }
         LogChange::TermAndVote(written) => format!("term {}", written.term),
-        LogChange::Snapshot { index, .. } => format!("the snapshot through {index}"),
+        LogChange::Snapshot { index, .. } | LogChange::PlaceSnapshot { index, .. } => {
+            format!("the snapshot through {index}")
+        }
+        LogChange::SnapshotPart { offset, .. } => format!("the part behind byte {offset}"),
+        LogChange::DropSnapshotParts => "that no parts are left".into(),
         LogChange::Standing(_) => "how it stands".into(),
         other => format!("{other:?}"),
     }

@@ -101,6 +101,7 @@ pub fn run(seed: u64, options: &Options) -> Outcome {
 pub fn attempt(seed: u64, options: &Options, detail: Detail) -> Outcome {
     let mut dice = Dice::new(seed);
     let mut setup = draw_setup(options, &mut dice);
+    draw_parts(&mut setup, &mut Dice::new(!seed));
     (setup.detail, setup.digest) = (detail, options.digest);
     let mut plan = FaultPlan::drawn(&options.faults, &setup, &mut dice);
     let machines = setup.machines;
@@ -241,6 +242,19 @@ fn draw_limits(limits: &mut Limits, dice: &mut Dice) {
         limits.append_entries_in_flight = 1 + dice.place(8);
         limits.stream_catchup_messages = 1 << dice.below(10);
         limits.read_messages = 1 << dice.below(10);
+    }
+}
+
+/// Snapshots of plain groups are larger than one part, most of the time.
+fn draw_parts(setup: &mut Setup, dice: &mut Dice) {
+    if dice.chance(800_000) {
+        let part = 16 << dice.below(10);
+        setup.limits.snapshot_part = ByteCount::new(part);
+        setup.limits.snapshot_parts_in_flight = ByteCount::new(part * (2 + dice.below(8)));
+    }
+    setup.disk.whole_snapshots = 1 << dice.below(18);
+    if dice.chance(100_000) {
+        setup.disk.part_rot = 10_000;
     }
 }
 

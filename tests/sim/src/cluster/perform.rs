@@ -1,8 +1,8 @@
 //! What a command does to the simulated world.
 
 use jetwake::command::{Command, Destination, LogChange, Report, Role};
-use jetwake::event::Event;
-use jetwake::ids::{GroupId, RequestId};
+use jetwake::event::{Event, MachineSays};
+use jetwake::ids::{GroupId, Index, RequestId};
 use jetwake::subject::Subject;
 use jetwake::time::Duration;
 
@@ -86,6 +86,25 @@ impl Cluster {
                 let plain = self.processes[machine.0].machines.entry(group).or_default();
                 let applied = plain.install(index, &data);
                 self.plain_applies(machine, group, applied);
+            }
+            Command::ApplySnapshotPart { group, index, offset, part, last } => {
+                self.coverage.count("parts of snapshots applied");
+                self.tell_at(Detail::Messages, Some(machine), Some(group), |_| {
+                    let bytes = part.len();
+                    Kind::Applied(match last {
+                        true => format!("takes the state of the snapshot through {index} on"),
+                        false => format!("takes {bytes} bytes of the snapshot through {index}"),
+                    })
+                });
+                let plain = self.processes[machine.0].machines.entry(group).or_default();
+                let taken = plain.take_part(index, offset, &part, last);
+                let through = offset + part.len() as u64;
+                self.plain_takes(machine, group, taken, (!last).then_some((index, through)));
+            }
+            Command::LoadSnapshot { id, group, file, offset, bytes } => {
+                let range = (offset, bytes);
+                let work = self.disks[machine.0].load_snapshot(now, id, group, file, range);
+                self.try_disk(machine, work);
             }
             Command::Checkpoint { group, news } => self.hear_of_checkpoint(machine, group, news),
             Command::Report { group, report } => self.report(machine, group, report),
@@ -220,11 +239,27 @@ impl Cluster {
     }
 
     fn plain_applies(&mut self, machine: Machine, group: GroupId, applied: Result<(), String>) {
-        self.keep_contract(machine, applied);
+        self.plain_takes(machine, group, applied, None);
+    }
+
+    /// The machine of a plain group did something; if that was a part of a snapshot, which.
+    fn plain_takes(
+        &mut self,
+        machine: Machine,
+        group: GroupId,
+        taken: Result<(), String>,
+        part: Option<(Index, u64)>,
+    ) {
+        self.keep_contract(machine, taken);
         let through = self.processes[machine.0].machines.entry(group).or_default().applied();
         let at = self.now + self.dice.duration(&(Duration::ZERO..self.setup.applying));
         let incarnation = self.incarnations[machine.0];
-        let event = Event::Applied { group, through };
+        let event = match part {
+            None => Event::Applied { group, through },
+            Some((index, through)) => {
+                Event::Machine { group, says: MachineSays::TookPart { index, through } }
+            }
+        };
         self.agenda.put(at, Due::Event { machine, incarnation, event });
     }
 
@@ -236,11 +271,14 @@ impl Cluster {
             LogChange::Reset { .. } => "resets",
             LogChange::TermAndVote(_) => "terms and votes written",
             LogChange::Snapshot { .. } => "snapshots written",
+            LogChange::SnapshotPart { .. } => "parts of snapshots written",
+            LogChange::PlaceSnapshot { .. } => "snapshots written in parts",
+            LogChange::DropSnapshotParts => "snapshots in parts given up",
             LogChange::Standing(_) => "standings written",
             _ => "other changes of a log",
         });
         let detail = match change {
-            LogChange::Append { .. } => Detail::Messages,
+            LogChange::Append { .. } | LogChange::SnapshotPart { .. } => Detail::Messages,
             _ => Detail::Events,
         };
         self.tell_at(detail, Some(machine), Some(group), |cluster| {

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use jetwake::command::{Command, LogChange};
-use jetwake::event::{Damage, Damaged, Event, Failure, Opened, Standing};
+use jetwake::event::{Damage, Damaged, Event, Failure, Opened, SnapshotFound, Standing};
 use jetwake::ids::{ByteCount, Index, LoadId, WriteId};
 
 use crate::log::Log;
@@ -22,6 +22,8 @@ pub struct LoneDisk {
     pub fail_writes: bool,
     /// What a start finds that cannot be trusted.
     pub damage: Vec<Damaged>,
+    /// Whether a start is handed no snapshot in whole.
+    pub snapshots_in_parts: bool,
     /// What it says of itself if that was never written.
     pub standing: Standing,
     unreadable: BTreeSet<Index>,
@@ -58,9 +60,13 @@ impl LoneDisk {
 
     /// What a node that starts now finds.
     pub fn opened(&self) -> Opened {
+        let file = self.durable.snapshot().map(|snapshot| snapshot.file.clone());
         Opened {
             vote: self.durable.vote(),
-            snapshot: self.durable.snapshot().map(|snapshot| snapshot.file.clone()),
+            snapshot: file.map(|file| match self.snapshots_in_parts {
+                true => SnapshotFound::InParts { length: file.len() as u64 },
+                false => SnapshotFound::Whole(file),
+            }),
             log: self.durable.range(),
             store: self.store.mark(),
             standing: self.durable.standing().unwrap_or(&self.standing).clone(),
@@ -73,6 +79,14 @@ impl LoneDisk {
         match command {
             Command::Write { id, change, .. } => self.write(id, change),
             Command::Load { id, first, last, bytes, .. } => self.load(id, (first, last), bytes),
+            Command::LoadSnapshot { id, file, offset, bytes, .. } => {
+                let part = self.log.snapshot_bytes(file, offset, bytes.get());
+                self.loads.push_back(Event::SnapshotLoaded { load: id, part });
+                if !self.hold_loads {
+                    self.answer_loads();
+                }
+                Ok(())
+            }
             Command::Store { id, change, mark, .. } => {
                 if let Some(objection) = self.store.objection(&change, &mark) {
                     return Err(format!("store write {id} {objection}"));
@@ -254,6 +268,20 @@ impl LoneDisk {
         self.durable.lose_snapshot();
         self.log = self.durable.clone();
         self.damage.push(Damaged::Snapshot(damage("the snapshot is gone")));
+    }
+
+    /// A bit of the snapshot flips, whether the node runs or not.
+    pub fn spoil_snapshot(&mut self, at: usize) {
+        for log in [&mut self.log, &mut self.durable] {
+            log.spoil_snapshot(|file| file[at] ^= 1);
+        }
+    }
+
+    /// A bit flips in what was written of a snapshot in parts.
+    pub fn spoil_part(&mut self, at: usize) {
+        for log in [&mut self.log, &mut self.durable] {
+            log.spoil_part(|parts| parts[at] ^= 1);
+        }
     }
 
     /// Forgets everything: a new disk.
