@@ -77,6 +77,10 @@ pub enum Canary {
     IdsOutliveLeadership = 45,
     /// One catchup may take the whole budget of its node.
     CatchupTakesWholeBudget = 46,
+    /// What there is of a batch that was left goes with the next batch of its id.
+    LeftBatchGoesOn = 48,
+    /// What there is of a batch is stored when another leader's entries end it.
+    HalfBatchSurvives = 49,
 }
 
 #[cfg(feature = "canaries")]
@@ -114,6 +118,8 @@ impl Canary {
         Self::RefusedProposalCounts,
         Self::IdsOutliveLeadership,
         Self::CatchupTakesWholeBudget,
+        Self::LeftBatchGoesOn,
+        Self::HalfBatchSurvives,
     ];
 
     /// Its place in the list.
@@ -193,6 +199,12 @@ impl Canary {
             }
             Self::IdsOutliveLeadership => "The ids of proposals in flight outlive the leadership",
             Self::CatchupTakesWholeBudget => "One catchup may take the whole budget of its node",
+            Self::LeftBatchGoesOn => {
+                "What there is of a batch that was left goes with the next batch of its id"
+            }
+            Self::HalfBatchSurvives => {
+                "What there is of a batch is stored when another leader's entries end it"
+            }
         }
     }
 }

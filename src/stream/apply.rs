@@ -24,6 +24,7 @@ use super::index::Ranges;
 use super::publish::{refusal, refused};
 use super::staging::StagedMessage;
 use super::{Notice, Phase, Stream};
+use crate::canary::Canary;
 use crate::command::{Answer, Exchange, Place, Report, StoreChange};
 use crate::context::Context;
 use crate::ids::{Index, RequestId, Sequence};
@@ -116,6 +117,9 @@ impl Stream {
                 self.contents.put(context.out, change, bytes);
             }
         }
+        if exact {
+            self.contents.settle(context.out);
+        }
         self.contents.dedupe.expire(context.now.as_timestamp());
         self.serve_waiting(context);
     }
@@ -131,7 +135,7 @@ impl Stream {
         if matches!(op, Op::Batch | Op::BatchCommit) {
             return self.apply_batch_message(context, changes, record, data);
         }
-        self.contents.abandon_batch();
+        self.abandon_batch(context, changes, record)?;
         match op {
             Op::Message | Op::CompressedMessage => {
                 let mut unpacked = Vec::new();
@@ -165,9 +169,19 @@ impl Stream {
         let part = BatchMessage::decode(&data, context.limits)?;
         let inner = data.slice(BatchMessage::inner_offset(&data)?..);
         let commit = part.view().commit;
-        if !self.contents.stage(&part, inner, record) || !commit {
+        if !self.contents.stage(context.limits, &part, (inner, record)) || !commit {
             return Ok(());
         }
+        self.apply_batch(context, changes, record)
+    }
+
+    /// Stores the messages of the batch that is staged.
+    fn apply_batch(
+        &mut self,
+        context: &mut Context<'_>,
+        changes: &mut Changes,
+        record: &Bytes,
+    ) -> Result<(), ApplyError> {
         let Some(staged) = self.contents.staged.take() else { return Ok(()) };
         let (messages, block) = staged.into_block(record);
         let own = block.as_ptr() != record.as_ptr();
@@ -183,6 +197,20 @@ impl Stream {
             self.flush(context, changes, &block);
             self.contents.applied.entries -= 1;
         }
+        Ok(())
+    }
+
+    /// An entry that is none of its own ends the batch that is staged.
+    fn abandon_batch(
+        &mut self,
+        context: &mut Context<'_>,
+        changes: &mut Changes,
+        record: &Bytes,
+    ) -> Result<(), ApplyError> {
+        if context.limits.planted(Canary::HalfBatchSurvives) {
+            self.apply_batch(context, changes, record)?;
+        }
+        self.contents.abandon_batch();
         Ok(())
     }
 

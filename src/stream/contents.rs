@@ -15,7 +15,7 @@ use super::staging::StagedBatch;
 use super::store::StoreQueue;
 use crate::command::StoreChange;
 use crate::event::StoreMark;
-use crate::ids::{GroupId, Index, Sequence, Term};
+use crate::ids::{GroupId, Index, Sequence, StoreId, Term};
 use crate::outbox::Outbox;
 use crate::subject::Subject;
 use crate::wire::{ApiError, StreamConfig, StreamMessageView};
@@ -54,6 +54,9 @@ pub(super) struct Contents {
     pub(super) staged: Option<StagedBatch>,
     /// Until when nothing is taken out, and what the stream has then.
     pub(super) until: Option<Until>,
+    /// The change of the store by which it is exact again, until that is on disk: who loses it has to
+    /// be caught up with anew.
+    pub(super) settling: Option<StoreId>,
     pub(super) store: StoreQueue,
     /// Whether the store's mark is what it should be.
     marked: bool,
@@ -81,6 +84,7 @@ impl Contents {
             applied: Applied::default(),
             staged: None,
             until: None,
+            settling: None,
             store: StoreQueue::new(group),
             marked: true,
         }

@@ -19,6 +19,7 @@ use super::state::{decode_state, remove_deleted};
 use crate::context::Context;
 use crate::ids::{Index, PeerId};
 use crate::limits::Limits;
+use crate::outbox::Outbox;
 use crate::wire::{StreamState, WireError, peer_text};
 
 /// The first byte of a state that ends a catchup.
@@ -81,6 +82,23 @@ impl Contents {
     /// Whether it only adds for now.
     pub(super) const fn only_adds(&self) -> bool {
         self.until.is_some()
+    }
+
+    /// Whether what it holds is exact, and is so on disk too.
+    pub(super) const fn is_settled(&self) -> bool {
+        !self.only_adds() && self.settling.is_none()
+    }
+
+    /// The last change has made it exact.
+    pub(super) fn settle(&mut self, out: &mut Outbox) {
+        self.settling = Some(self.store.sync(out));
+        self.settled();
+    }
+
+    /// The store is on disk up to some change.
+    pub(super) fn settled(&mut self) {
+        let store = &self.store;
+        self.settling.take_if(|change| store.is_synced(*change));
     }
 
     /// Takes out what is gone, if the record that was applied is the one that this waited for; whether

@@ -403,6 +403,7 @@ impl Stream {
     /// The store is on disk up to this change.
     pub fn handle_synced(&mut self, context: &mut Context<'_>, through: StoreId) {
         self.contents.store.synced(through);
+        self.contents.settled();
         self.snapshot_synced();
         self.catchup_went_on(context);
     }

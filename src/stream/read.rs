@@ -3,8 +3,8 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use super::Stream;
 use super::publish::refusal;
-use super::{Phase, Stream};
 use crate::command::{Answer, Message};
 use crate::context::Context;
 use crate::event::StoredMessage;
@@ -23,7 +23,8 @@ pub(super) struct Reads(BTreeMap<LoadId, RequestId>);
 
 impl Stream {
     /// Reads messages from `first` on: `most` of them, `bytes` of them, but at least one if there is
-    /// one.
+    /// one. A replica that is not current refuses: what it lacks would look as if it were gone, and a
+    /// batch might be there in part.
     pub fn read(
         &mut self,
         context: &mut Context<'_>,
@@ -70,7 +71,7 @@ impl Stream {
     }
 
     const fn is_not_readable(&self) -> bool {
-        matches!(self.phase, Phase::Opening | Phase::Restoring(_) | Phase::Stopped(_))
+        !self.is_current()
     }
 
     /// There is no such message, as far as this replica can say.

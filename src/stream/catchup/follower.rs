@@ -226,9 +226,11 @@ impl Stream {
         sync_request(&self.contents, self.me, snapshot_last, index)
     }
 
-    /// Whether a snapshot is being caught up with. Upstream: `isCatchingUp`.
+    /// Whether a snapshot is being caught up with, or was, and its end is not on disk: a crash would
+    /// have it begin anew. Upstream: `isCatchingUp`.
     pub fn is_catching_up(&self) -> bool {
         matches!(self.phase, Phase::CatchingUp(_))
+            || self.is_current() && !self.contents.is_settled()
     }
 
     /// How far the catchup is, or how the last one went; none if there never was one.
