@@ -11,6 +11,7 @@ use jetwake::ids::{ByteCount, GroupId, Index, RequestId, Sequence};
 use jetwake::time::Duration;
 use serde_json::Value;
 
+use crate::batches::{self, BatchPlan, Gathering};
 use crate::dice::{Dice, PerMillion};
 use crate::history::{History, Publication};
 
@@ -39,6 +40,8 @@ pub struct ClientPlan {
     pub reads: PerMillion,
     /// How likely it publishes once more what was acknowledged.
     pub repeats: PerMillion,
+    /// How it publishes batches.
+    pub batches: BatchPlan,
     /// How likely it has somebody forward a message, in a plain group.
     pub forwards: PerMillion,
     /// After how long it gives up on an answer.
@@ -63,6 +66,7 @@ impl Default for ClientPlan {
             purges: 0,
             reads: 0,
             repeats: 0,
+            batches: BatchPlan::default(),
             forwards: 0,
             timeout: Duration::from_secs(3),
             backoff: Duration::from_millis(200),
@@ -84,6 +88,25 @@ pub enum Task {
     Purge(usize),
     /// Read from here.
     Read(Sequence),
+    /// Send a message of a batch.
+    Member {
+        /// The batch's number.
+        batch: usize,
+        /// The message's place.
+        place: usize,
+        /// Whether it commits the batch.
+        commits: bool,
+    },
+}
+
+impl Task {
+    /// The number of the batch that it commits.
+    pub const fn commits(self) -> Option<usize> {
+        match self {
+            Self::Member { batch, commits: true, .. } => Some(batch),
+            _ => None,
+        }
+    }
 }
 
 /// A client.
@@ -102,6 +125,11 @@ pub struct Client {
     resting: usize,
     /// How many deletes of a run are still to come.
     deletes_left: u64,
+    /// The batch that it is sending.
+    gathering: Option<Gathering>,
+    /// A batch that it sends once more, as nobody told it what became of it.
+    again: Option<usize>,
+    batches: u64,
 }
 
 /// What an answer says.
@@ -118,6 +146,8 @@ pub enum Told {
     Committed(Index),
     /// It is done.
     Done,
+    /// A message of a batch waits for the others.
+    Kept,
     /// It is refused.
     Refused {
         /// Upstream's error code.
@@ -126,7 +156,12 @@ pub enum Told {
         text: String,
     },
     /// Messages.
-    Messages(Vec<Message>),
+    Messages {
+        /// In order.
+        messages: Vec<Message>,
+        /// Where to read on.
+        next: Option<Sequence>,
+    },
     /// Something that no client understands.
     Gibberish(String),
 }
@@ -134,7 +169,10 @@ pub enum Told {
 /// Reads an answer.
 pub fn told(answer: &Answer) -> Told {
     let json = match answer {
-        Answer::Messages { messages, .. } => return Told::Messages(messages.clone()),
+        Answer::Json(json) if json.is_empty() => return Told::Kept,
+        Answer::Messages { messages, next } => {
+            return Told::Messages { messages: messages.clone(), next: *next };
+        }
         Answer::Json(json) => json,
         other => return Told::Gibberish(format!("{other:?}")),
     };
@@ -175,6 +213,9 @@ impl Client {
             waiting: 0,
             resting: 0,
             deletes_left: 0,
+            gathering: None,
+            again: None,
+            batches: 0,
         }
     }
 
@@ -183,7 +224,62 @@ impl Client {
         if self.stopped || self.unfinished() >= self.plan.window {
             return None;
         }
-        self.other_task(history).or_else(|| self.publish(history))
+        self.next_of_batch(history)
+            .or_else(|| self.other_task(history))
+            .or_else(|| self.publish(history))
+    }
+
+    fn next_of_batch(&mut self, history: &mut History) -> Option<Task> {
+        let chance = self.plan.batches.begins;
+        if self.gathering.is_none() {
+            let begun = self.again.take();
+            let begun = begun.or_else(|| self.dice.chance(chance).then(|| self.batch(history)));
+            self.gathering = Some(Gathering::from_the_first(begun?));
+        }
+        let gathering = self.gathering.as_mut()?;
+        let batch = gathering.batch;
+        if gathering.waits(&history.batches()[batch]) {
+            return None;
+        }
+        let next = gathering.next(&history.batches()[batch]);
+        if next.is_none_or(|(_, commits)| commits) {
+            self.gathering = None;
+        }
+        next.map(|(place, commits)| Task::Member { batch, place, commits })
+    }
+
+    /// Draws a batch; its number.
+    fn batch(&mut self, history: &mut History) -> usize {
+        let plan = self.plan.batches;
+        let again = self.batches > 0 && self.dice.chance(plan.same_id);
+        self.batches += u64::from(!again);
+        let name = format!("c{}-b{}", self.number, history.batches().len());
+        let id = Bytes::from(format!("c{}-{}", self.number, self.batches));
+        let (range, subjects) = (self.plan.payload.clone(), self.plan.subjects);
+        let make = |dice: &mut Dice| (subject(dice, subjects), body(dice, &name, &range));
+        batches::draw(&plan, history, &mut self.dice, (&name, id, again), make)
+    }
+
+    /// It sends a batch once more, if it does nothing else with one.
+    pub fn sends_again(&mut self, batch: usize) {
+        self.again = self.again.or(Some(batch));
+    }
+
+    /// What it sends of a batch leads nowhere any more: the batch is left.
+    pub fn leaves(&mut self, batch: usize) {
+        self.gathering.take_if(|gathering| gathering.batch == batch);
+    }
+
+    /// It heard of a message of a batch.
+    pub fn goes_on(&mut self, batch: usize) {
+        if let Some(gathering) = self.gathering.as_mut().filter(|own| own.batch == batch) {
+            gathering.goes_on();
+        }
+    }
+
+    /// Whether it is in the middle of a batch.
+    pub const fn is_gathering(&self) -> bool {
+        self.gathering.is_some()
     }
 
     fn other_task(&mut self, history: &mut History) -> Option<Task> {
@@ -212,13 +308,15 @@ impl Client {
         }
         if self.dice.chance(self.plan.repeats) {
             let number = self.dice.place(history.publications().len());
-            return Some(Task::Publish(number));
+            let message = history.publications().get(number);
+            let alone = message.is_some_and(|message| !message.is_of_batch());
+            return alone.then_some(Task::Publish(number));
         }
         None
     }
 
     fn subject(&mut self) -> Bytes {
-        Bytes::from(format!("s.{}", self.dice.below(self.plan.subjects)))
+        subject(&mut self.dice, self.plan.subjects)
     }
 
     fn publish(&mut self, history: &mut History) -> Option<Task> {
@@ -229,18 +327,9 @@ impl Client {
         let id = Bytes::from(format!("c{}-{}", self.number, self.published));
         let text = id.escape_ascii();
         let header = Bytes::from(format!("NATS/1.0\r\nNats-Msg-Id: {text}\r\n\r\n"));
-        let range = &self.plan.payload;
-        let length = range.start + self.dice.place(range.end.saturating_sub(range.start));
-        let mut random = self.dice.fork();
-        // The id stands in the body too: a plain group sees nothing else of a message.
-        let mut payload = [&id[..], b"\n"].concat();
-        let whole = payload.len() + length;
-        while payload.len() < whole {
-            payload.extend(random.bits().to_le_bytes());
-        }
-        payload.truncate(whole);
+        let name = format!("{text}");
+        let payload = body(&mut self.dice, &name, &self.plan.payload);
         let subject = self.subject();
-        let payload = Bytes::from(payload);
         Some(Task::Publish(history.publish(Publication { id, subject, header, payload })))
     }
 
@@ -262,6 +351,10 @@ impl Client {
             Task::Purge(number) => {
                 let purge = history.purge(number).expect("a purge is recorded before it is asked");
                 Request::Purge { filter: purge.filter.clone(), before: purge.before, keep: 0 }
+            }
+            Task::Member { batch, place, .. } => {
+                let batch = &history.batches()[batch];
+                batch.request(place, history).expect("a batch has a message at each of its places")
             }
             Task::Read(first) => Request::Read { first, most: 50, bytes: ByteCount::new(50_000) },
         }
@@ -293,11 +386,17 @@ impl Client {
         self.asked.contains_key(&id)
     }
 
-    /// The number of the message that it asked to publish.
-    pub fn publication_asked(&self, id: RequestId) -> Option<usize> {
+    /// The numbers of the messages that are stored if what it asked is granted.
+    pub fn publications_asked(&self, id: RequestId, history: &History) -> Vec<usize> {
         match self.asked.get(&id) {
-            Some((Task::Publish(number), _)) => Some(*number),
-            _ => None,
+            Some((Task::Publish(number), _)) => vec![*number],
+            Some((task, _)) => {
+                match task.commits().and_then(|batch| history.batches().get(batch)) {
+                    Some(batch) => batch.members.clone(),
+                    None => Vec::new(),
+                }
+            }
+            None => Vec::new(),
         }
     }
 
@@ -327,6 +426,23 @@ impl Client {
     }
 }
 
+fn subject(dice: &mut Dice, subjects: u64) -> Bytes {
+    Bytes::from(format!("s.{}", dice.below(subjects)))
+}
+
+/// A body, with a name in it: a plain group sees nothing else of a message.
+fn body(dice: &mut Dice, name: &str, lengths: &Range<usize>) -> Bytes {
+    let length = lengths.start + dice.place(lengths.end.saturating_sub(lengths.start));
+    let mut random = dice.fork();
+    let mut payload = [name.as_bytes(), b"\n"].concat();
+    let whole = payload.len() + length;
+    while payload.len() < whole {
+        payload.extend(random.bits().to_le_bytes());
+    }
+    payload.truncate(whole);
+    payload.into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -342,6 +458,7 @@ mod tests {
         assert_eq!(json(r#"{"stream":"S","seq":7,"duplicate":true}"#), acknowledged(7, true));
         assert_eq!(json(r#"{"type":"x","success":true}"#), Told::Done);
         assert_eq!(json(r#"{"index":4}"#), Told::Committed(Index::new(4)));
+        assert_eq!(json(""), Told::Kept);
         let refused = json(
             r#"{"error":{"code":503,"err_code":10077,"description":"no"},"stream":"S","seq":0}"#,
         );

@@ -7,6 +7,7 @@ use crate::faults::{self, Fault};
 
 /// What a good number of runs reaches, whatever faults are allowed.
 pub const STATES: &[&str] = &[
+    "batches acknowledged",
     "catchups of logs",
     "catchups of logs that waited for their own disk",
     "catchups of streams",
@@ -26,6 +27,7 @@ pub const STATES: &[&str] = &[
     "members removed",
     "messages doubled",
     "messages dropped",
+    "messages of batches kept",
     "proposals forwarded",
     "publishes acknowledged",
     "publishes acknowledged again",

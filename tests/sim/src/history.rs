@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use jetwake::ids::Sequence;
 
+use crate::batches::{Batch, Place};
+
 /// A message that a client publishes, again and again until it is acknowledged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Publication {
@@ -16,6 +18,19 @@ pub struct Publication {
     pub header: Bytes,
     /// Its body.
     pub payload: Bytes,
+}
+
+impl Publication {
+    /// Whether it is stored with the others of a batch, and never alone.
+    pub fn is_of_batch(&self) -> bool {
+        Place::of(&self.id).is_some()
+    }
+
+    /// A header that has its id and nothing else.
+    pub fn plain_header(&self) -> Bytes {
+        let id = self.id.escape_ascii();
+        Bytes::from(format!("NATS/1.0\r\nNats-Msg-Id: {id}\r\n\r\n"))
+    }
 }
 
 /// A purge that a client asked for: everything of a subject below a sequence.
@@ -41,6 +56,7 @@ pub struct History {
     /// Deletes that were asked for, and whether they were acknowledged.
     deletes: BTreeMap<Sequence, bool>,
     purges: Vec<Purge>,
+    batches: Vec<Batch>,
     /// Messages that a plain group said are committed, by number.
     committed: BTreeSet<usize>,
     /// How often a client was told that a message is stored.
@@ -111,6 +127,39 @@ impl History {
         self.acknowledged.entry(number).or_default().insert(sequence);
         self.by_sequence.insert(sequence, number);
         Ok(first)
+    }
+
+    /// A batch will be published; its number.
+    pub fn add_batch(&mut self, batch: Batch) -> usize {
+        self.batches.push(batch);
+        self.batches.len() - 1
+    }
+
+    /// Every batch that was ever published, by number.
+    pub fn batches(&self) -> &[Batch] {
+        &self.batches
+    }
+
+    /// A batch was acknowledged, its last message with this sequence; whether for the first time.
+    ///
+    /// # Errors
+    /// That this contradicts what was told before.
+    pub fn acknowledge_batch(&mut self, number: usize, last: Sequence) -> Result<bool, String> {
+        let members = self.batches.get(number).map_or(Vec::new(), |batch| batch.members.clone());
+        let base = last.get().checked_sub(members.len() as u64);
+        let base = base.ok_or_else(|| {
+            format!("a batch of {} messages is acknowledged as {last}", members.len())
+        })?;
+        let mut first = false;
+        for (member, sequence) in members.into_iter().zip(base + 1..) {
+            first = self.acknowledge(member, Sequence::new(sequence))?;
+        }
+        Ok(first)
+    }
+
+    /// Whether a message of this id, which may be of a batch, need not be at a sequence.
+    pub fn may_lack(&self, sequence: Sequence, id: &Bytes) -> bool {
+        self.by_id(id).is_some_and(|(_, message)| self.may_be_gone(sequence, &message.subject))
     }
 
     /// Whether somebody asked to remove a message of this number.

@@ -20,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 pub mod agenda;
+pub mod batches;
 #[cfg(feature = "canaries")]
 pub mod canaries;
 pub mod checkers;

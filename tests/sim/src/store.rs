@@ -131,7 +131,12 @@ impl Store {
             return Some(format!("marks {} as the first of {}", mark.first, mark.last));
         }
         let old = self.mark.filter(|_| *change != StoreChange::Clear)?;
-        if (mark.applied, mark.entries) < (old.applied, old.entries) {
+        // That removals are missing is no number of entries: a store that says so is emptied at a start.
+        let only_added = |mark: &StoreMark| mark.entries == StoreMark::ONLY_ADDED;
+        let entries =
+            [mark, &old].map(|mark| if only_added(mark) { None } else { Some(mark.entries) });
+        let back = matches!(entries, [Some(new), Some(old)] if new < old);
+        if mark.applied < old.applied || mark.applied == old.applied && back {
             return Some(format!("moves applied back from {} to {}", old.applied, mark.applied));
         }
         if mark.last < old.last {

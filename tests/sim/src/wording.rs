@@ -386,7 +386,8 @@ pub fn told(told: &Told) -> String {
         Told::Committed(index) => format!("committed as {index}"),
         Told::Done => "done".into(),
         Told::Refused { code, text } => format!("refused, {text} ({code})"),
-        Told::Messages(messages) => format!("{} messages", messages.len()),
+        Told::Kept => "kept".into(),
+        Told::Messages { messages, .. } => format!("{} messages", messages.len()),
         Told::Gibberish(text) => text.replace('\\', ""),
     }
 }

@@ -6,12 +6,14 @@ use jetwake::config::GroupKind;
 use jetwake::ids::{ByteCount, GroupId};
 use jetwake::limits::{Limits, Timers};
 use jetwake::time::{Duration, Time};
+use jetwake::wire::StreamConfig;
 
+use crate::batches::BatchPlan;
 use crate::checkers::Violation;
 use crate::client::ClientPlan;
 use crate::cluster::Cluster;
 use crate::coverage::Coverage;
-use crate::dice::Dice;
+use crate::dice::{Dice, PerMillion};
 use crate::faults::{self, Fault, FaultPlan};
 use crate::record::Record;
 use crate::setup::{Setup, stream};
@@ -155,7 +157,7 @@ fn draw_setup(options: &Options, dice: &mut Dice) -> Setup {
     let machines = if options.machines == 0 { drawn } else { options.machines };
     let groups = match options.groups {
         Groups::Plain => vec![GroupKind::Plain],
-        Groups::Stream => vec![stream("S")],
+        Groups::Stream => vec![draw_stream("S", dice)],
         Groups::Mixed => draw_groups(dice),
     };
     let mut setup = Setup::of(machines, groups);
@@ -182,18 +184,38 @@ fn draw_groups(dice: &mut Dice) -> Vec<GroupKind> {
     let count = [1, 1, 2, 4][dice.place(4)];
     let group = |place| match dice.chance(300_000) {
         true => GroupKind::Plain,
-        false => stream(&format!("S{place}")),
+        false => draw_stream(&format!("S{place}"), dice),
     };
     (0..count).map(group).collect()
+}
+
+fn draw_stream(name: &str, dice: &mut Dice) -> GroupKind {
+    let GroupKind::Stream(config) = stream(name) else { unreachable!("a stream is one") };
+    GroupKind::Stream(StreamConfig { allow_atomic: dice.chance(700_000), ..config })
 }
 
 /// One or two clients for each group.
 fn add_clients(cluster: &mut Cluster, dice: &mut Dice) {
     for group in 0..cluster.setup().groups.len() as u32 {
+        let kind = cluster.setup().groups[group as usize].clone();
         for _ in 0..=dice.below(2) {
-            let plan = ClientPlan { group: GroupId(group), ..draw_client(dice) };
+            let mut plan = ClientPlan { group: GroupId(group), ..draw_client(dice) };
+            if matches!(&kind, GroupKind::Stream(stream) if stream.allow_atomic) {
+                plan.batches = draw_batches(dice);
+            }
             cluster.add_client(plan);
         }
+    }
+}
+
+/// Some clients publish little else than batches, some none.
+fn draw_batches(dice: &mut Dice) -> BatchPlan {
+    BatchPlan {
+        begins: [0, 20_000, 100_000, 500_000][dice.place(4)],
+        most: 1 << dice.below(7),
+        leaves: dice.below(200_000) as PerMillion,
+        skips: dice.below(100_000) as PerMillion,
+        same_id: [0, 500_000, 1_000_000][dice.place(3)],
     }
 }
 
@@ -227,6 +249,7 @@ fn draw_limits(limits: &mut Limits, dice: &mut Dice) {
     limits.stream_catchups_in_flight = small(limits.stream_catchups_in_flight, 1_000);
     limits.stream_catchup_bytes = small(limits.stream_catchup_bytes, 1_000);
     limits.proposals_waiting = small(limits.proposals_waiting, 100_000);
+    limits.batch_bytes = small(limits.batch_bytes, 2_000);
     limits.store_in_flight = small(limits.store_in_flight, 1_000);
     // A share is reached only by who lacks more, in more than one read.
     if dice.chance(200_000) {
@@ -242,6 +265,11 @@ fn draw_limits(limits: &mut Limits, dice: &mut Dice) {
         limits.append_entries_in_flight = 1 + dice.place(8);
         limits.stream_catchup_messages = 1 << dice.below(10);
         limits.read_messages = 1 << dice.below(10);
+    }
+    if dice.chance(300_000) {
+        limits.batches = 1 + dice.place(3);
+        limits.batch_messages = 1 << dice.below(7);
+        limits.batch_time = Duration::from_millis(50 << dice.below(8));
     }
 }
 

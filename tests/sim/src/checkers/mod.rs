@@ -20,6 +20,7 @@ use crate::network::Machine;
 pub mod acked_kept;
 mod applied_alike;
 mod aside_for_cause;
+pub mod batches_whole;
 pub mod budget_at_zero;
 mod catchup_window;
 pub(crate) mod committed_stays;
@@ -141,6 +142,7 @@ pub fn all(limits: &Limits) -> Vec<Box<dyn Checker>> {
         Box::new(own_term_first::OwnTermFirst::default()),
         Box::new(vote_binds::VoteBinds::default()),
         Box::new(elected_by_members::ElectedByMembers::default()),
+        Box::new(batches_whole::BatchesWhole),
     ]
 }
 

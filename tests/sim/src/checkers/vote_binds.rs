@@ -16,6 +16,8 @@ use crate::records;
 pub(super) struct VoteBinds {
     roles: Roles,
     given: BTreeMap<(Machine, GroupId), Given>,
+    /// The term of the newest vote that ever was on the disk.
+    durable: BTreeMap<(Machine, GroupId), Term>,
 }
 
 /// A vote for another.
@@ -34,6 +36,18 @@ impl Checker for VoteBinds {
     fn see(&mut self, machine: Machine, seen: &Seen<'_>, scene: &Scene<'_>) -> Result<(), String> {
         self.roles.learn(machine, seen, scene);
         match seen {
+            Seen::Durable { group, change: LogChange::TermAndVote(written) } => {
+                self.durable.insert((machine, *group), written.term);
+                Ok(())
+            }
+            // A vote that did not get to the disk before a crash was told to nobody.
+            Seen::Started { group, .. } => {
+                let durable = self.durable.get(&(machine, *group)).copied().unwrap_or(Term::ZERO);
+                if self.given.get(&(machine, *group)).is_some_and(|given| given.term > durable) {
+                    self.given.remove(&(machine, *group));
+                }
+                Ok(())
+            }
             Seen::Commanded(Command::Write {
                 group,
                 change: LogChange::TermAndVote(written),
@@ -106,5 +120,22 @@ mod tests {
         assert_eq!(stage.commanded(&mut checker, 1, &refusal), Ok(()));
         stage.commanded(&mut checker, 1, &write(vote(3, "n2"))).unwrap();
         assert_eq!(stage.commanded(&mut checker, 1, &ack), Ok(()));
+    }
+
+    #[test]
+    fn a_vote_that_a_crash_took_binds_nobody() {
+        let mut stage = Stage::new();
+        let mut checker = VoteBinds::default();
+        let inbox = "$NRG.R.leader";
+        stage.send(0, &send_record(&record(1, 0, 0, b"x"), inbox));
+        stage.commanded(&mut checker, 0, &leads(1)).unwrap();
+        let ack = append_response_to("n1", 1, 1, true, inbox);
+        stage.commanded(&mut checker, 1, &write(vote(2, "n3"))).unwrap();
+        stage.started(&mut checker, 1);
+        assert_eq!(stage.commanded(&mut checker, 1, &ack), Ok(()));
+        stage.commanded(&mut checker, 1, &write(vote(2, "n3"))).unwrap();
+        stage.durable(&mut checker, 1, &vote(2, "n3")).unwrap();
+        stage.started(&mut checker, 1);
+        assert!(stage.commanded(&mut checker, 1, &ack).is_err());
     }
 }

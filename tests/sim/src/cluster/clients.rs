@@ -6,11 +6,21 @@ use jetwake::ids::{GroupId, RequestId, Sequence};
 use jetwake::time::Duration;
 
 use super::{Asker, Cluster, Due};
+use crate::checkers::batches_whole;
 use crate::client::{Client, ClientPlan, Task, Told, told};
+use crate::dice::PerMillion;
 use crate::history::History;
 use crate::network::Machine;
 use crate::record::Kind;
 use crate::story::Detail;
+
+/// How long a client rests between two messages of a batch, at most.
+const WITHIN_BATCH: Duration = Duration::from_millis(4);
+/// How likely whoever publishes a batch, or does anything else, asks somebody who may not lead.
+const STRAYS: [PerMillion; 2] = [5_000, 50_000];
+/// What is said of a batch that may go through when it is sent again: nobody is there who could take it,
+/// or it is being stored. What is said of any other is the same the next time.
+const MAY_GO_THROUGH: [u64; 4] = [10_008, 10_009, 10_023, 10_158];
 
 impl Cluster {
     /// A client begins; its number.
@@ -40,7 +50,9 @@ impl Cluster {
             self.client_asks(number, task);
         }
         if !self.clients[number].stopped {
-            self.agenda.put(self.now + interval, Due::ClientActs(number));
+            let gathers = self.clients[number].is_gathering();
+            let rest = if gathers { interval.min(WITHIN_BATCH) } else { interval };
+            self.agenda.put(self.now + rest, Due::ClientActs(number));
         }
     }
 
@@ -82,7 +94,8 @@ impl Cluster {
         let machines = self.setup.machines;
         let dice = self.clients[number].dice();
         let anybody = Machine(dice.place(machines));
-        if dice.chance(50_000) { anybody } else { leader.unwrap_or(anybody) }
+        let strays = STRAYS[usize::from(!matches!(task, Task::Member { .. }))];
+        if dice.chance(strays) { anybody } else { leader.unwrap_or(anybody) }
     }
 
     pub(super) fn request_arrives(
@@ -116,12 +129,20 @@ impl Cluster {
     pub(super) fn client_gives_up(&mut self, number: usize, id: RequestId) {
         if let Some(task) = self.clients[number].give_up(id) {
             self.coverage.count("requests given up");
-            self.ask_again(number, task);
+            self.ask_again(number, task, None);
         }
     }
 
     /// What must be done is asked again after a rest; a delete or a read is let go.
-    fn ask_again(&mut self, number: usize, task: Task) {
+    fn ask_again(&mut self, number: usize, task: Task, code: Option<u64>) {
+        if let Task::Member { batch, commits, .. } = task {
+            let client = &mut self.clients[number];
+            client.leaves(batch);
+            let may_go_through = code.is_none_or(|code| MAY_GO_THROUGH.contains(&code));
+            if commits && may_go_through {
+                client.sends_again(batch);
+            }
+        }
         if matches!(task, Task::Publish(_)) {
             let client = &mut self.clients[number];
             client.rests();
@@ -146,9 +167,12 @@ impl Cluster {
                 Kind::Client(format!("client {number} is refused: {code} {text}"))
             });
             if waited {
-                self.ask_again(number, task);
+                self.ask_again(number, task, Some(*code));
             }
             return;
+        }
+        if let Task::Member { batch, .. } = task {
+            self.clients[number].goes_on(batch);
         }
         match self.learn(group, task, told) {
             Ok(what) => self.coverage.count(what),
@@ -181,8 +205,13 @@ impl Cluster {
                 history.purged(number);
                 Ok("purges acknowledged")
             }
-            (Task::Read(first), Told::Messages(messages)) => {
-                look_at_messages(history, first, &messages)?;
+            (Task::Member { commits: false, .. }, Told::Kept) => Ok("messages of batches kept"),
+            (Task::Member { batch, commits: true, .. }, Told::Acknowledged { sequence, .. }) => {
+                history.acknowledge_batch(batch, sequence)?;
+                Ok("batches acknowledged")
+            }
+            (Task::Read(first), Told::Messages { messages, next }) => {
+                look_at_messages(history, first, (&messages, next))?;
                 Ok("reads")
             }
             (task, told) => Err(format!("{task:?} is answered by {told:?}")),
@@ -194,9 +223,10 @@ impl Cluster {
 fn look_at_messages(
     history: &History,
     first: Sequence,
-    messages: &[Message],
+    (messages, next): (&[Message], Option<Sequence>),
 ) -> Result<(), String> {
     let mut before = first.previous();
+    let mut ids = batches_whole::Ids::new();
     for message in messages {
         let sequence = message.sequence;
         if sequence <= before {
@@ -214,8 +244,12 @@ fn look_at_messages(
             let id = publication.id.escape_ascii();
             return Err(format!("a read gives {id} as {sequence}, changed or moved"));
         }
+        ids.insert(sequence, publication.id.clone());
     }
-    Ok(())
+    // What follows the last is known to be nothing, or not known.
+    let last = next.map_or(Sequence::MAX, Sequence::previous);
+    batches_whole::check(&ids, &(first..=last), |at, id| history.may_lack(at, id))
+        .map_err(|what| format!("a read gives a part of a batch: {what}"))
 }
 
 fn travel(client: &mut Client) -> Duration {

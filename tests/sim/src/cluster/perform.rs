@@ -221,12 +221,13 @@ impl Cluster {
         if !matches!(told, Told::Acknowledged { .. } | Told::Committed(_)) {
             return;
         }
-        let Some(number) = self.clients[client].publication_asked(id) else { return };
         let history = &self.histories[group.0 as usize];
-        let Some(message) = history.publications().get(number).map(|p| p.id.clone()) else {
-            return;
-        };
-        self.look(machine, &Seen::Acknowledged { group, message: &message });
+        let numbers = self.clients[client].publications_asked(id, history).into_iter();
+        let ids: Vec<_> =
+            numbers.filter_map(|at| Some(history.publications().get(at)?.id.clone())).collect();
+        for message in &ids {
+            self.look(machine, &Seen::Acknowledged { group, message });
+        }
     }
 
     /// What a process applies is committed, in its term at the latest.

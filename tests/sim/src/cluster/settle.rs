@@ -13,8 +13,11 @@ use serde_json::Value;
 use super::{BUDGET, Cluster, GLANCE};
 use crate::checkers::acked_kept::{self, Contents};
 use crate::checkers::replicas_identical::{self, Replica};
-use crate::checkers::{budget_at_zero, dedupe_kept, deletes_identical, no_duplicates};
+use crate::checkers::{
+    batches_whole, budget_at_zero, dedupe_kept, deletes_identical, no_duplicates,
+};
 use crate::client::told;
+use crate::history::History;
 use crate::network::{Machine, NetworkConditions};
 use crate::plain::PlainMachine;
 use crate::record::Kind;
@@ -335,6 +338,7 @@ impl Cluster {
                 .map_err(|what| ("acknowledged messages are kept", what))?;
             no_duplicates::check(replica.machine, &replica.contents)
                 .map_err(|what| ("no message is held twice", what))?;
+            check_batches(replica, history).map_err(|what| ("batches are whole", what))?;
         }
         replicas_identical::check(&replicas).map_err(|what| ("replicas are identical", what))?;
         self.check_snapshots(group, &replicas).map_err(|what| ("deletes are identical", what))?;
@@ -399,7 +403,7 @@ impl Cluster {
                 let id = message.id.escape_ascii().to_string();
                 let request = Request::Publish {
                     subject: message.subject.clone(),
-                    header: message.header.clone(),
+                    header: message.plain_header(),
                     payload: message.payload.clone(),
                 };
                 let answer = self.call(leader, group, request, Duration::from_secs(10));
@@ -465,4 +469,13 @@ impl Cluster {
             _ => Err(format!("{machine} says nothing of its state: {info}")),
         }
     }
+}
+
+/// Every batch is whole, but for what clients asked to remove.
+fn check_batches(replica: &Replica, history: &History) -> Result<(), String> {
+    let held = replica.contents.iter();
+    let ids = held.filter_map(|(sequence, held)| Some((*sequence, held.message_id()?))).collect();
+    let known = Sequence::ZERO..=Sequence::MAX;
+    batches_whole::check(&ids, &known, |at, id| history.may_lack(at, id))
+        .map_err(|what| format!("{}: {what}", replica.machine))
 }
