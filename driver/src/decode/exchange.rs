@@ -68,6 +68,9 @@ pub(crate) struct Exchange {
     groups: Bounded<String, Group>,
     /// The groups of streams, by the subject where they serve catchups.
     syncs: Bounded<String, String>,
+    /// Whether what a known leader appends is put into words, if it is of the sort that comes all the
+    /// time.
+    terse: bool,
 }
 
 #[derive(Debug)]
@@ -79,11 +82,18 @@ struct Catchup {
 #[derive(Debug, Default)]
 struct Group {
     leader: Option<String>,
+    term: u64,
     /// The newest entry that was sent to all.
     newest: u64,
 }
 
 impl Exchange {
+    /// One that is told the messages of a busy cluster, and finds no words for what nobody tells on.
+    #[cfg_attr(not(feature = "nats"), allow(dead_code, reason = "only the tap is in a hurry"))]
+    pub(crate) fn terse() -> Self {
+        Self { terse: true, ..Self::default() }
+    }
+
     /// Hears a message, and says what it makes of it.
     pub(crate) fn hear(&mut self, heard: Heard<'_>, bytes: &Bytes) -> Said {
         let subject = Subject::from(heard.subject.to_owned());
@@ -157,7 +167,10 @@ impl Exchange {
     fn note_reply(&mut self, heard: Heard<'_>, said: &Said, last: Option<u64>) {
         // An inbox of peers has one form; what others may name must not fill the memory.
         let reply = Subject::from(heard.reply.to_owned());
-        if Kind::borrowed(&reply).is_some() {
+        let known = |inbox: &Inbox| {
+            (&inbox.owner, &inbox.group, inbox.last) == (&said.from, &said.group, last)
+        };
+        if !self.inboxes.get(heard.reply).is_some_and(known) && Kind::borrowed(&reply).is_some() {
             let (owner, group) = (said.from.clone(), said.group.clone());
             self.inboxes.insert(heard.reply.to_owned(), Inbox { owner, group, last });
         }
@@ -179,21 +192,35 @@ impl Exchange {
         said.index = Some(index);
         said.commit = Some(entry.commit.get());
         said.routine = heartbeat;
-        said.what = if heartbeat {
+        said.weighty = entry.entries.iter().any(|entry| entry.kind != EntryKind::Normal);
+        said.what = if self.terse && to_all && !said.weighty && self.is_routine(said, &entry) {
+            String::new()
+        } else if heartbeat {
             format!("heartbeat, committed to {}", entry.commit)
         } else {
             let entries: Vec<Entry> = entry.entries.iter().collect();
-            said.weighty = entries.iter().any(|entry| entry.kind != EntryKind::Normal);
             let verb = if to_all { "appends" } else { "catches up with" };
             format!("{verb} {}; committed to {}", self.entries(&entries), entry.commit)
         };
         if to_all && let Some(group) = &said.group {
             let group = self.groups.get_or_default(group);
             group.leader.clone_from(&said.from);
+            group.term = entry.term.get();
             group.newest = group.newest.max(index);
         }
         self.note_reply(heard, said, None);
         Ok(())
+    }
+
+    /// Whether its leader is known, and it assigns nothing, which is to be remembered.
+    fn is_routine(&self, said: &Said, entry: &AppendEntry) -> bool {
+        let group = said.group.as_ref().and_then(|group| self.groups.get(group));
+        let assigns = |entry: Entry| {
+            use Op::{AssignStream, RemoveStream, UpdateStream};
+            matches!(Op::of(&entry.data), Ok(AssignStream | UpdateStream | RemoveStream))
+        };
+        group.is_some_and(|group| group.leader == said.from && Some(group.term) == said.term)
+            && !entry.entries.iter().any(assigns)
     }
 
     /// Entries in a few words.
@@ -407,4 +434,47 @@ fn operation(op: &StreamOp) -> String {
 /// Text that does not steer a terminal.
 fn printable(text: &str) -> String {
     text.escape_debug().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use jetwake::ids::{Index, PeerId, Term};
+    use jetwake::wire::{AppendEntryBuilder, StreamConfig};
+
+    use super::*;
+
+    /// What is made of an append entry of this term with one entry.
+    fn hear(exchange: &mut Exchange, term: u64, entry: (EntryKind, &[u8])) -> Said {
+        let mut builder = AppendEntryBuilder::new();
+        assert!(builder.push(entry.0, entry.1));
+        let (term, index) = (Term::new(term), Index::new(7));
+        let leader = Some(PeerId::from_name("n1"));
+        let bytes = builder.finish(leader, term, index, term, index, term);
+        let heard = Heard { subject: "$NRG.AE.S-R3F-abcdefgh", reply: "$NRG.R.abcdefgh" };
+        exchange.hear(heard, &bytes)
+    }
+
+    #[test]
+    fn who_is_terse_has_words_for_what_is_told() {
+        const MESSAGE: (EntryKind, &[u8]) = (EntryKind::Normal, b"\x04and a message");
+        let mut exchange = Exchange::terse();
+        assert!(hear(&mut exchange, 1, MESSAGE).what.starts_with("appends "), "a new leader");
+        let known = hear(&mut exchange, 1, MESSAGE);
+        assert_eq!((&known.what[..], known.index, known.commit), ("", Some(8), Some(7)));
+        assert!(hear(&mut exchange, 2, MESSAGE).what.starts_with("appends "), "a new term");
+        let transfer = hear(&mut exchange, 2, (EntryKind::LeaderTransfer, b"abcdefgh"));
+        assert!(transfer.what.contains("leadership to abcdefgh"), "{}", transfer.what);
+        let config = StreamConfig::new("S".to_owned(), vec!["s".to_owned()]);
+        let mut assigned = StreamAssignment { config, ..StreamAssignment::default() };
+        (assigned.sync, assigned.group.name) = ("$JSC.SYNC.abcdefgh".into(), "S-R3F-x".into());
+        let assigned = (EntryKind::Normal, &assigned.encode_assign()[..]);
+        let assigned = hear(&mut exchange, 2, assigned);
+        assert!(assigned.what.contains("assignment of stream S"), "{}", assigned.what);
+        assert!(exchange.syncs.get("$JSC.SYNC.abcdefgh").is_some());
+
+        let mut wordy = Exchange::default();
+        for _ in 0..2 {
+            assert!(hear(&mut wordy, 1, MESSAGE).what.starts_with("appends "));
+        }
+    }
 }

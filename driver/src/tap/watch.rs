@@ -20,7 +20,6 @@ const MEMBERS: usize = 64;
 const SERVERS: usize = 1024;
 
 /// What was heard so far.
-#[derive(Default)]
 pub(super) struct Watch {
     exchange: Exchange,
     pub(super) groups: Bounded<String, Group>,
@@ -28,6 +27,18 @@ pub(super) struct Watch {
     pub(super) catchups: Bounded<String, Catchup>,
     servers: BTreeMap<String, Server>,
     pub(super) counts: Counts,
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self {
+            exchange: Exchange::terse(),
+            groups: Bounded::default(),
+            catchups: Bounded::default(),
+            servers: BTreeMap::new(),
+            counts: Counts::default(),
+        }
+    }
 }
 
 /// How much was heard.
@@ -185,7 +196,9 @@ impl Watch {
         let group = self.groups.get_or_default(name);
         let term = said.term.unwrap_or_default();
         if term < group.term && group.leader.is_some() {
-            said.what.push_str("; the term is over");
+            // Of what a known leader appends nothing is put into words.
+            let what = if said.what.is_empty() { "appends" } else { &said.what };
+            said.what = format!("{what}; the term is over");
             return true;
         }
         let new = group.leader != said.from || group.term != term;
