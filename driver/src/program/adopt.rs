@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 use clap::Args;
+use jetwake::config::GroupKind;
 use jetwake_driver::adopt::{self, Role, Wish};
 use jetwake_driver::server::Server;
 use jetwake_driver::settings::{Given, Settings, Span};
 use jetwake_driver::transport::Way;
-use jetwake_driver::transport::nats::NatsAccess;
+use jetwake_driver::transport::nats::{NatsAccess, ServedStream, Service};
 
 use super::access::TlsArguments;
 use super::nats_access::NatsArguments;
@@ -50,10 +51,23 @@ pub(super) struct AdoptArguments {
     #[arg(long)]
     resume: bool,
 
-    /// Lead, too, when the others want it to. A leader takes its stream's messages, and this one hears
-    /// those of `jetwake pub` only: NATS clients wait until a server leads again.
+    /// Lead, too, when the others want it to. A leader takes its stream's messages: those of `jetwake
+    /// pub`, and of NATS clients if a user of their account is given. Otherwise they wait until a server
+    /// leads again.
     #[arg(long)]
     may_lead: bool,
+
+    /// A file of credentials of a user of the stream's account, who may subscribe to its subjects.
+    #[arg(long, value_name = "FILE", requires = "may_lead")]
+    clients_creds: Option<PathBuf>,
+
+    /// The name of a user of the stream's account, likewise.
+    #[arg(long, value_name = "USER", requires_all = ["may_lead", "clients_password"])]
+    clients_user: Option<String>,
+
+    /// That user's password.
+    #[arg(long, value_name = "PASSWORD", requires = "clients_user")]
+    clients_password: Option<String>,
 
     /// Where to listen for `jetwake get` and `jetwake info`; port 0 lets the system choose.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:0")]
@@ -108,6 +122,16 @@ pub(super) fn run(arguments: AdoptArguments) -> Result<(), Failure> {
     let access = arguments.nats.access();
     let insecure_plaintext = arguments.tls.insecure_plaintext;
     let access = access.ok_or_else(|| Failure::Usage("expected --server URL".into()))?;
+    let clients =
+        (arguments.clients_creds.is_some() || arguments.clients_user.is_some()).then(|| {
+            NatsAccess {
+                credentials: arguments.clients_creds,
+                nkey: None,
+                user: arguments.clients_user,
+                password: arguments.clients_password,
+                ..access.clone()
+            }
+        });
     let given = Given {
         name: Some(wish.server.clone()),
         listen: Some(arguments.listen),
@@ -125,7 +149,9 @@ pub(super) fn run(arguments: AdoptArguments) -> Result<(), Failure> {
             "{}: {} of {members}, in place of {}",
             wish.stream, role.group.name, wish.server
         ));
+        let service = clients.map(|access| service(access, &role));
         let mut settings = settings(given, role, access)?;
+        settings.nats_clients = service;
         settings.observes = !may_lead;
         let stop = stop_signal(until_stdin_closes)?;
         let server = Server::start(&settings, None).await?;
@@ -155,6 +181,17 @@ fn is_used(dir: &Path) -> std::io::Result<bool> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// NATS clients of the stream alone: JetStream's API is answered by the servers.
+fn service(access: NatsAccess, role: &Role) -> Service {
+    let stream = match &role.group.kind {
+        GroupKind::Stream(stream) => stream,
+        other => unreachable!("the role of a stream has its group, found {other:?}"),
+    };
+    let (name, subjects) = (stream.name.clone(), stream.subjects.clone());
+    let streams = vec![ServedStream { name, subjects, kept: true }];
+    Service { access, streams, api: false }
 }
 
 fn settings(given: Given, role: Role, access: NatsAccess) -> Result<Settings, Failure> {

@@ -48,7 +48,7 @@ pub(super) fn service(
     }
     // As lists tell them, and the same on every server.
     streams.sort_by(|one, other| one.name.cmp(&other.name));
-    Ok(Service { access, streams })
+    Ok(Service { access, streams, api: true })
 }
 
 #[cfg(test)]

@@ -268,6 +268,11 @@ impl Bed {
         format!("nats://127.0.0.1:{}", self.servers[server].port)
     }
 
+    /// The processes of the servers that run.
+    pub(crate) fn processes(&self) -> Vec<u32> {
+        self.servers.iter().filter_map(|server| Some(server.running.as_ref()?.child.id())).collect()
+    }
+
     /// Whether a server runs.
     pub(crate) fn runs(&self, server: usize) -> bool {
         self.servers[server].running.is_some()

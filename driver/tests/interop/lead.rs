@@ -11,7 +11,7 @@ use super::follow::{publish_some, remove_some, two_of_three};
 use super::ours::{Ours, compare};
 
 /// Makes our node the leader, by asking the real one to hand over.
-async fn lead(bed: &mut Bed, group: &str, ours: &Ours, place: usize) {
+pub(crate) async fn lead(bed: &mut Bed, group: &str, ours: &Ours, place: usize) {
     let me = PeerId::from_name(&name(place)).to_string();
     for _ in 0..20 {
         if ours.info().await["cluster"]["leader"] == name(place) {

@@ -6,6 +6,7 @@ mod access;
 mod bed;
 mod beds;
 mod clients;
+mod cost;
 mod faults;
 mod features;
 mod follow;

@@ -96,10 +96,11 @@ impl Ours {
         std::fs::read_to_string(self.dir.with_extension("log")).expect("a log")
     }
 
-    /// Goes on after a kill; all other servers may be named, as some may be down.
-    pub(crate) fn resume(&mut self, bed: &Bed) {
+    /// Goes on after a kill, with more arguments; all other servers may be named, as some may be down.
+    pub(crate) fn resume(&mut self, bed: &Bed, more: &[&str]) {
         let others: Vec<_> = (0..3).filter(|server| *server != self.place).map(name).collect();
-        self.run(bed, &["--resume", "--other", &others[0], "--other", &others[1]]);
+        let resume = ["--resume", "--other", &others[0], "--other", &others[1]];
+        self.run(bed, &[&resume, more].concat());
     }
 
     fn run(&mut self, bed: &Bed, more: &[&str]) {

@@ -41,6 +41,8 @@ pub struct Service {
     pub access: NatsAccess,
     /// All streams of the cluster, in the same order on all its servers.
     pub streams: Vec<ServedStream>,
+    /// Whether questions to JetStream's API are answered; where nats-servers answer them they are not.
+    pub api: bool,
 }
 
 /// A stream of the cluster.
@@ -68,19 +70,23 @@ impl ClientsLink {
         shared: &Shared,
         tasks: &mut JoinSet<()>,
     ) -> Result<Self, NatsError> {
-        let Service { access, streams } = service;
+        let Service { access, streams, api: answers } = service;
         let name = format!("{} for clients", shared.hello.name);
         let client = access.connect(&name, tell).await?;
         let prefix = api::prefix(access.domain.as_deref());
-        check_no_jetstream(&client, &access, &prefix).await?;
+        if answers {
+            check_no_jetstream(&client, &access, &prefix).await?;
+        }
         let (orders, work) = mpsc::unbounded_channel();
         let leads = streams.iter().map(|_| AtomicBool::new(false)).collect();
         let bounds = Arc::clone(&shared.bounds);
         let (open, room) = (Mutex::default(), Room::default());
         let clients = Arc::new(Clients { streams, leads, prefix, orders, open, room, bounds });
-        let listened = format!("{}>", clients.prefix);
-        let asked = client.subscribe(listened).await.map_err(|why| ended(&access, &why))?;
-        tasks.spawn(Arc::clone(&clients).take_questions(asked, shared.inbound.clone()));
+        if answers {
+            let listened = format!("{}>", clients.prefix);
+            let asked = client.subscribe(listened).await.map_err(|why| ended(&access, &why))?;
+            tasks.spawn(Arc::clone(&clients).take_questions(asked, shared.inbound.clone()));
+        }
         let worker = Worker {
             client,
             clients: Arc::clone(&clients),
