@@ -322,12 +322,17 @@ impl Stream {
     }
 
     /// A server that sent a part waits for acknowledgements: it is asked for as much at once from now
-    /// on. One that sent nothing is given up.
+    /// on. One that sent nothing is given up; so is one that sent all but the end, without which it is
+    /// not known what that is to be kept by.
     fn mending_fell_silent(&mut self, context: &mut Context<'_>, server: PeerId) {
         let Phase::Restoring(Restore { mending: Some(mending), .. }) = &mut self.phase else {
             return;
         };
         let came = mending.came();
+        if mending.next > mending.range.1 {
+            mending.drop_what_came();
+            return self.mending_failed(context, &MendError::Silent);
+        }
         if came == 0 {
             return self.mending_failed(context, &MendError::Silent);
         }

@@ -8,6 +8,7 @@ mod catchup;
 mod counter;
 mod crash;
 mod function_of_log;
+mod mend;
 mod publish;
 mod rig;
 mod schedule;

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use jetwake::budget::Budget;
 use jetwake::command::{Answer, Command, Destination, Place, Report, StoreChange};
 use jetwake::context::Context;
-use jetwake::event::{StoreMark, StoredMessage};
+use jetwake::event::{Damage, LostMessages, StoreMark, StoredMessage};
 use jetwake::ids::{GroupId, GroupName, Index, LoadId, PeerId, RequestId, Sequence, StoreId, Term};
 use jetwake::limits::{Limits, Timers};
 use jetwake::outbox::Outbox;
@@ -23,6 +23,8 @@ pub(crate) const GROUP: GroupId = GroupId(7);
 pub(crate) struct Store {
     pub(crate) messages: BTreeMap<u64, Bytes>,
     pub(crate) mark: Option<StoreMark>,
+    /// The first and last of the messages that cannot be read.
+    pub(crate) lost: Option<(u64, u64)>,
 }
 
 impl Store {
@@ -36,6 +38,13 @@ impl Store {
                 assert!(gone < first, "{gone} is removed, {first} added");
                 self.remove(&exchange.removed);
                 self.add(&exchange.block, &exchange.places);
+            }
+            StoreChange::Mend(mend) => {
+                self.messages.retain(|at, _| !(mend.first.get()..=mend.last.get()).contains(at));
+                self.lost = None;
+                let later = self.messages.split_off(&mend.first.get());
+                self.add(&mend.block, &mend.places);
+                self.messages.extend(later);
             }
             StoreChange::Clear => self.messages.clear(),
             StoreChange::Mark => {}
@@ -64,6 +73,18 @@ impl Store {
         }
     }
 
+    /// What a read from `first` on is told, if the message there is lost.
+    fn loses(&self, first: Sequence, last: Sequence) -> Option<LostMessages> {
+        let (found, _) = self.messages.range(first.get()..=last.get()).next()?;
+        let (first, last) = self.lost.filter(|(first, last)| (first..=last).contains(&found))?;
+        Some(LostMessages {
+            first: Sequence::new(first),
+            last: Sequence::new(last),
+            count: None,
+            damage: Damage { file: "store".into(), offset: None, what: "bits flipped".into() },
+        })
+    }
+
     fn read(
         &self,
         first: Sequence,
@@ -73,7 +94,9 @@ impl Store {
     ) -> (Vec<StoredMessage>, Option<Sequence>) {
         let (mut found, mut size) = (Vec::new(), 0);
         for (sequence, record) in self.messages.range(first.get()..=last.get()) {
-            if !found.is_empty() && (found.len() == most || size + record.len() as u64 > bytes) {
+            let lost = self.lost.is_some_and(|(first, last)| (first..=last).contains(sequence));
+            let full = found.len() == most || size + record.len() as u64 > bytes;
+            if !found.is_empty() && (full || lost) {
                 return (found, Some(Sequence::new(*sequence)));
             }
             size += record.len() as u64;
@@ -166,6 +189,16 @@ impl Replica {
             changes_left: usize::MAX,
         };
         let mark = replica.store.mark;
+        if replica.store.lost.is_some() {
+            // These are what it may ask.
+            let others = ["n1", "n2", "n3"].map(PeerId::from_name).into_iter();
+            let others = others.filter(|peer| *peer != replica.me).collect();
+            replica.with_stream(|stream, cx| {
+                stream.set_others(&others);
+                stream.open(cx, mark, false);
+            });
+            return replica;
+        }
         replica.with_stream(|stream, cx| stream.open(cx, mark, false));
         assert_eq!(replica.notices, [Notice::Ready], "{:?}", replica.stream.stopped());
         replica.notices.clear();
@@ -211,6 +244,10 @@ impl Replica {
             Command::SyncStore { through, .. } if self.hold_syncs => self.held_syncs.push(through),
             Command::SyncStore { through, .. } => {
                 self.step(|stream, cx| stream.handle_synced(cx, through));
+            }
+            Command::Read { id, first, last, .. } if self.store.loses(first, last).is_some() => {
+                let lost = self.store.loses(first, last).expect("as it was a moment ago");
+                self.step(|stream, cx| stream.handle_messages_lost(cx, id, lost));
             }
             Command::Read { id, first, last, messages, bytes, .. } => {
                 let (found, next) = self.store.read(first, last, messages, bytes.get());
