@@ -91,6 +91,11 @@ impl OwnTermFirst {
         if through <= known.committed_through() || through <= log.base() {
             return Ok(());
         }
+        // The one member of a group tells nobody what it has committed, and nobody else may lead.
+        let voters = known.voters_at(log.last(), log.record(log.last()));
+        if voters.is_some_and(|voters| voters.quorum() == 1) {
+            return Ok(());
+        }
         let own = |index: &u64| {
             let record = log.record(Index::new(*index)).and_then(ledger::read);
             record.is_some_and(|(digest, record)| {
