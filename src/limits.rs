@@ -55,17 +55,21 @@ pub struct Limits {
     pub stream_catchup_bytes: ByteCount,
     /// Messages in flight of one catchup of a stream (upstream: 256 Ki).
     pub stream_catchup_messages: u64,
-    /// Bytes of one snapshot file; a larger one is refused. A snapshot goes to a follower as one
-    /// message, so it is also refused where it would not fit into
+    /// Bytes of one snapshot file that is in memory whole; a larger one is refused. Such a snapshot
+    /// goes to a follower as one message, so it is also refused where it would not fit into
     /// [`peer_message`](Self::peer_message).
     pub snapshot: ByteCount,
     /// Bytes of a plain group's state that the core keeps in memory: a snapshot with more is written,
-    /// read and handed out in parts of this size.
+    /// read, sent and handed out in parts of this size.
     pub snapshot_part: ByteCount,
-    /// Bytes of a checkpoint that wait for the disk; a machine that hands in more than these without
-    /// waiting for [`CheckpointNews::Written`](crate::command::CheckpointNews::Written) has its
-    /// checkpoint ended.
+    /// Bytes of a snapshot in parts on their way to the disk. A machine that hands in more than these
+    /// without waiting for [`CheckpointNews::Written`](crate::command::CheckpointNews::Written) has
+    /// its checkpoint ended; a follower asks its leader for no more than these.
     pub snapshot_parts_in_flight: ByteCount,
+    /// Bytes of one snapshot file that is never in memory whole; a larger one is refused. A follower
+    /// of another kind than ours can be given one only if it fits into
+    /// [`peer_message`](Self::peer_message).
+    pub snapshot_file: ByteCount,
     /// Bytes of one published message, header and payload (upstream's `max_payload`: 1 MiB); a
     /// larger one is refused with upstream's error.
     pub message: ByteCount,
@@ -146,6 +150,7 @@ impl Default for Limits {
             snapshot: ByteCount::new(64 * MIB),
             snapshot_part: ByteCount::new(MIB),
             snapshot_parts_in_flight: ByteCount::new(4 * MIB),
+            snapshot_file: ByteCount::new(MIB * MIB),
             message: ByteCount::new(MIB),
             header: ByteCount::new(64 * KIB - 1),
             stream_bytes: ByteCount::new(i64::MAX.unsigned_abs()),

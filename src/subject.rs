@@ -71,6 +71,8 @@ const PROPOSAL: &str = "$NRG.P.";
 const REMOVE_PEER: &str = "$NRG.RP.";
 const RAFT_REPLY: &str = "$NRG.R.";
 const RAFT_CATCHUP: &str = "$NRG.CR.";
+/// What the inbox of a follower ends with that takes snapshots in parts.
+const IN_PARTS: &str = ".P";
 const CATCHUP_PROGRESS: &str = "$NRG.CP.";
 const SYNC: &str = "$JSC.SYNC.";
 const SYNC_REPLY: &str = "$JSC.R.";
@@ -91,6 +93,8 @@ pub enum Kind<G = GroupName> {
     RaftReply(Token),
     /// Append entries for a follower that catches up with its group's log.
     RaftCatchup(Token),
+    /// The same, for one that takes large snapshots in parts: a node of this kind.
+    RaftCatchupInParts(Token),
     /// How far such a follower is, told to the leader that feeds it; counts towards no quorum.
     CatchupProgress(Token),
     /// Requests for a stream's catchup.
@@ -119,6 +123,7 @@ impl Kind {
             Kind::RemovePeer(group) => Self::RemovePeer(owned(group)?),
             Kind::RaftReply(token) => Self::RaftReply(token),
             Kind::RaftCatchup(token) => Self::RaftCatchup(token),
+            Kind::RaftCatchupInParts(token) => Self::RaftCatchupInParts(token),
             Kind::CatchupProgress(token) => Self::CatchupProgress(token),
             Kind::Sync(token) => Self::Sync(token),
             Kind::SyncReply(token) => Self::SyncReply(token),
@@ -139,7 +144,10 @@ impl<'a> Kind<&'a str> {
                 ("P", group) => group_name(group).map(Self::Proposal),
                 ("RP", group) => group_name(group).map(Self::RemovePeer),
                 ("R", rest) => token(rest).map(Self::RaftReply),
-                ("CR", rest) => token(rest).map(Self::RaftCatchup),
+                ("CR", rest) => match rest.strip_suffix(IN_PARTS) {
+                    Some(rest) => token(rest).map(Self::RaftCatchupInParts),
+                    None => token(rest).map(Self::RaftCatchup),
+                },
                 ("CP", rest) => token(rest).map(Self::CatchupProgress),
                 _ => None,
             };
@@ -210,6 +218,19 @@ pub fn raft_reply(random: &mut Random) -> Subject {
 /// A new inbox for a catchup of a group's log.
 pub fn raft_catchup(random: &mut Random) -> Subject {
     join(RAFT_CATCHUP, &random.inbox_token())
+}
+
+/// A new inbox for a catchup of a group's log that may begin with a snapshot in parts. To servers of
+/// another kind it is an inbox like any other.
+pub fn raft_catchup_in_parts(random: &mut Random) -> Subject {
+    let mut last = random.inbox_token().to_vec();
+    last.extend_from_slice(IN_PARTS.as_bytes());
+    join(RAFT_CATCHUP, &last)
+}
+
+/// Whether who waits at this inbox of a catchup takes snapshots in parts.
+pub fn takes_parts(inbox: &Subject) -> bool {
+    matches!(Kind::borrowed(inbox), Some(Kind::RaftCatchupInParts(_)))
 }
 
 /// Where a leader hears how far those are whom it feeds: the inbox beside that for answers. Servers

@@ -147,6 +147,7 @@ fn a_machine_is_asked_for_a_snapshot_once_the_log_has_grown() {
 fn what_could_not_be_read_again_is_not_written() {
     let mut config = config(&MEMBERS, GroupKind::Plain);
     config.limits.snapshot = ByteCount::new(100);
+    config.limits.snapshot_file = ByteCount::new(100);
     let mut node = Lone::start(config, LoneDisk::default());
     node.hear(&Append::by("n2", 1).commit(1).entry("a"));
     let allowed = "0123456789".repeat(10);

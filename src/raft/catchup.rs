@@ -14,15 +14,16 @@ use bytes::Bytes;
 use super::{
     Context, Position, Raft, State,
     leader::{Leader, append_entry_of},
+    offering::Offered,
     send_to,
     snapshot::Body,
 };
 use crate::command::SnapshotFile;
 use crate::event::Failure;
 use crate::ids::{ByteCount, CheckpointId, Index, LoadId, PeerId, Term};
-use crate::subject::Subject;
+use crate::subject::{self, Subject};
 use crate::time::Time;
-use crate::wire::{AppendEntry, AppendEntryBuilder, EntryKind, RaftSnapshot};
+use crate::wire::{AppendEntry, AppendEntryBuilder, EntryKind, RaftSnapshot, SnapshotId};
 
 /// What a load of log records or of a snapshot is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +47,15 @@ pub(super) enum Load {
     LastSnapshot(CheckpointId),
     /// A follower lacks what the snapshot covers.
     FeedSnapshot(PeerId),
+    /// A follower asked for a part of it.
+    FeedPart {
+        /// Who.
+        peer: PeerId,
+        /// Which file it is.
+        snapshot: SnapshotId,
+        /// Where the part begins.
+        offset: u64,
+    },
 }
 
 /// Bytes in flight of a feed that has not heard of progress yet.
@@ -54,8 +64,10 @@ const FIRST_WINDOW: u64 = 32 << 10;
 /// A follower that is being fed.
 #[derive(Debug)]
 pub(super) struct Feed {
-    inbox: Subject,
+    pub(super) inbox: Subject,
     next: Index,
+    /// The snapshot that it asks for, part by part, before it gets records.
+    pub(super) offered: Option<Offered>,
     /// Sent and not yet on the follower's disk, ascending, with sizes.
     sent: VecDeque<(Index, u64)>,
     in_flight: u64,
@@ -78,7 +90,7 @@ impl Raft {
         inbox: Subject,
     ) {
         let mut next = index.next();
-        let mut loading = None;
+        let (mut loading, mut offered) = (None, None);
         if next < self.log.first() {
             // One that is being written is what the disk would read.
             let Some(snapshot) = self.newest_snapshot() else { return };
@@ -87,6 +99,14 @@ impl Raft {
                 Body::Held(data) => {
                     let parts = (snapshot.position, data, &snapshot.peer_state);
                     self.send_snapshot(context, peer, &inbox, parts);
+                }
+                Body::Filed(_) if subject::takes_parts(&inbox) => {
+                    let Some(snapshot) = self.newest_filed() else { return };
+                    self.offer(context, peer, &inbox, snapshot);
+                    offered = Some(Offered::new(snapshot, index));
+                }
+                Body::Filed(filed) if filed.length > self.most_data(context.limits) => {
+                    return self.cannot_feed(context, peer, snapshot.position.index);
                 }
                 Body::Filed(filed) => {
                     let (file, bytes) = (SnapshotFile::Current, ByteCount::new(filed.length));
@@ -101,6 +121,7 @@ impl Raft {
         progress.feed = Some(Feed {
             inbox,
             next,
+            offered,
             sent: VecDeque::new(),
             in_flight: 0,
             window: FIRST_WINDOW.min(context.limits.log_catchup_in_flight.get()),
@@ -164,6 +185,9 @@ impl Raft {
             Some(Load::Handing) => self.handing_loaded(context, &part),
             Some(Load::LastSnapshot(id)) => self.last_snapshot_loaded(context, id, &part),
             Some(Load::FeedSnapshot(peer)) => self.feed_snapshot(context, peer, load, part),
+            Some(Load::FeedPart { peer, snapshot, offset }) => {
+                self.feed_part(context, (peer, snapshot, offset), part);
+            }
             _ => {}
         }
     }
@@ -174,7 +198,7 @@ impl Raft {
         loop {
             let State::Leader(leader) = &mut self.state else { return };
             let Some(feed) = feed_of(leader, peer) else { return };
-            if feed.loading.is_some() {
+            if feed.loading.is_some() || feed.offered.is_some() {
                 return;
             }
             if feed.next < first {
@@ -255,6 +279,7 @@ impl Raft {
         let State::Leader(leader) = &mut self.state else { return };
         let Some(feed) = feed_of(leader, peer) else { return };
         feed.until = context.now + context.timers.log_catchup_stall;
+        feed.offered = feed.offered.filter(|offered| !offered.is_done(index));
         let before = feed.in_flight;
         while let Some((sent, bytes)) = feed.sent.front().copied()
             && sent <= index
@@ -333,6 +358,6 @@ impl Raft {
     }
 }
 
-fn feed_of(leader: &mut Leader, peer: PeerId) -> Option<&mut Feed> {
+pub(super) fn feed_of(leader: &mut Leader, peer: PeerId) -> Option<&mut Feed> {
     leader.peers.get_mut(&peer).and_then(|progress| progress.feed.as_mut())
 }

@@ -59,9 +59,15 @@ impl Raft {
 
     fn begin_checkpoint(&mut self, context: &mut Context<'_>, force: bool) {
         let position = match self.may_snapshot(force) {
+            // One file in parts is written at a time.
+            Ok(_) if self.receives() => {
+                let why = SnapshotRefusal::UnderWay;
+                return self.tell_checkpoint(context.out, CheckpointNews::Refused(why));
+            }
             Ok(position) => position,
             Err(why) => return self.tell_checkpoint(context.out, CheckpointNews::Refused(why)),
         };
+        self.receiving = None;
         self.last_checkpoint = self.last_checkpoint.next();
         let (id, index, before) = (self.last_checkpoint, position.index, self.log.base().index);
         let peer_state = self.peer_state_at(index).to_bytes();
@@ -180,7 +186,7 @@ impl Raft {
     }
 
     fn write_part(&mut self, context: &mut Context<'_>, id: CheckpointId, bytes: &Bytes) {
-        let (limit, part) = (self.most_data(context.limits), self.part(context.limits));
+        let (limit, part) = (self.most_filed(context.limits), self.part(context.limits));
         let most = context.limits.snapshot_parts_in_flight.get();
         let group = self.group;
         let Some(checkpoint) = self.checkpoint_of(context.out, id) else { return };

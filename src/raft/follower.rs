@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::gap::{Asking, Cancelled, Catchup, Phase};
 use super::log::Log;
 use super::{
-    Context, Raft, Refusal, State, check_identity, election::Occasion, send_to,
+    Context, Raft, Refusal, State, StateForm, check_identity, election::Occasion, send_to,
     snapshot::is_snapshot,
 };
 use crate::canary::Canary;
@@ -24,7 +24,7 @@ use crate::node::Wake;
 use crate::outbox::Outbox;
 use crate::subject::{self, Subject};
 use crate::time::{Duration, Time};
-use crate::wire::{AppendEntry, AppendResponse, EntryKind};
+use crate::wire::{AppendEntry, AppendResponse, EntryKind, SnapshotTransfer};
 
 /// A member that follows a leader, or waits for one.
 #[derive(Debug)]
@@ -345,6 +345,7 @@ impl Raft {
 
     /// The gap is closed, or shows anew whether it is.
     pub(super) fn end_catchup(&mut self, out: &mut Outbox) {
+        self.stop_receiving();
         if let State::Follower(follower) = &mut self.state
             && let Some(asking) = follower.catchup.take()
             && !out.planted(Canary::DeposedLeaderFeeds)
@@ -381,7 +382,12 @@ impl Raft {
             _ => None,
         };
         match (asking, self.cancelled) {
-            (Some(asking), _) => asking.status(self.log.last().index),
+            (Some(asking), _) => match asking.phase {
+                Phase::Parts(covers) => {
+                    self.parts_status(asking.gap(self.log.last().index), covers)
+                }
+                _ => asking.status(self.log.last().index),
+            },
             (None, Some((gap, why))) => Catchup::Cancelled { gap, why },
             (None, None) => Catchup::None,
         }
@@ -397,7 +403,10 @@ impl Raft {
         }
         let (Some(leader), Some(reply)) = (follower.leader, follower.reply.clone()) else { return };
         let last = self.log.last();
-        let inbox = subject::raft_catchup(context.random);
+        let inbox = match self.form {
+            StateForm::InParts => subject::raft_catchup_in_parts(context.random),
+            StateForm::Whole(_) => subject::raft_catchup(context.random),
+        };
         let phase = match self.log.unwritten() * 2 >= most_unwritten(context.limits) {
             true => Phase::OwnDisk,
             false => Phase::Asked { stalls: 0 },
@@ -489,6 +498,9 @@ impl Raft {
             }
             return Ok(());
         };
+        if SnapshotTransfer::is_one(payload) {
+            return self.handle_transfer(context, reply, payload);
+        }
         let entry = AppendEntry::decode(payload)?;
         // A leader names its own term here; servers before 2.11 do not.
         let explicit = entry.leader_term.get() != 0;
@@ -595,12 +607,13 @@ impl Raft {
                 false => return self.end_catchup(context.out),
             }
         }
-        if let Some(asking) = follower.catchup.as_ref().filter(|c| context.now >= c.until) {
-            match asking.phase {
-                Phase::OwnDisk => self.wait_for_own_disk(context),
-                Phase::Asked { stalls } => self.catchup_stalled(context, stalls.saturating_add(1)),
-                Phase::Log | Phase::Snapshot(_) => self.catchup_stalled(context, 1),
-            }
+        let due = follower.catchup.as_ref().filter(|catchup| context.now >= catchup.until);
+        let Some(phase) = due.map(|asking| asking.phase) else { return };
+        match phase {
+            Phase::OwnDisk => self.wait_for_own_disk(context),
+            Phase::Asked { stalls } => self.catchup_stalled(context, stalls.saturating_add(1)),
+            Phase::Parts(_) if self.waits_for_own_parts(context) => {}
+            Phase::Log | Phase::Snapshot(_) | Phase::Parts(_) => self.catchup_stalled(context, 1),
         }
     }
 

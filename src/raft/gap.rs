@@ -50,6 +50,17 @@ pub enum Catchup {
         /// The last record that the snapshot covers.
         covers: Index,
     },
+    /// A large snapshot comes in parts, in place of records that the leader's log no longer has.
+    Parts {
+        /// What is missing still.
+        gap: Gap,
+        /// The last record that the snapshot covers.
+        covers: Index,
+        /// Bytes of it that came.
+        bytes: u64,
+        /// Bytes that it has.
+        of: u64,
+    },
     /// Nothing came for [`Timers::log_catchup_stall`](crate::limits::Timers::log_catchup_stall): the
     /// leader was asked again.
     Stalled {
@@ -95,6 +106,10 @@ impl fmt::Display for Catchup {
             Self::Log(gap) => write!(f, "from the log of {}: {gap}", gap.leader),
             Self::Snapshot { gap, covers } => {
                 write!(f, "from a snapshot of {} that covers {covers}: {gap}", gap.leader)
+            }
+            Self::Parts { gap, covers, bytes, of } => {
+                write!(f, "from a snapshot of {} that covers {covers}, ", gap.leader)?;
+                write!(f, "{bytes} of {of} bytes: {gap}")
             }
             Self::Stalled { gap, times } => {
                 write!(f, "{} was asked {times} times in vain: {gap}", gap.leader)
@@ -155,6 +170,8 @@ pub(super) enum Phase {
     Log,
     /// A snapshot of what is covered up to here.
     Snapshot(Index),
+    /// Parts of such a snapshot.
+    Parts(Index),
 }
 
 impl Asking {
@@ -187,7 +204,7 @@ impl Asking {
             Phase::Asked { stalls } => Catchup::Stalled { gap, times: stalls },
             Phase::OwnDisk => Catchup::OwnDisk(gap),
             Phase::Log => Catchup::Log(gap),
-            Phase::Snapshot(covers) => Catchup::Snapshot { gap, covers },
+            Phase::Snapshot(covers) | Phase::Parts(covers) => Catchup::Snapshot { gap, covers },
         }
     }
 }

@@ -26,7 +26,7 @@ use crate::ids::{Index, PeerId, Term};
 use crate::node::Wake;
 use crate::subject::Subject;
 use crate::time::{Duration, Time};
-use crate::wire::{AppendEntryBuilder, AppendResponse, EntryKind};
+use crate::wire::{AppendEntryBuilder, AppendResponse, EntryKind, SnapshotTransfer};
 
 /// A member that leads.
 #[derive(Debug)]
@@ -331,6 +331,9 @@ impl Raft {
         from: Option<PeerId>,
         payload: &Bytes,
     ) -> Result<(), Refusal> {
+        if SnapshotTransfer::is_one(payload) && payload.len() != AppendResponse::LEN {
+            return self.handle_ask(context, from, payload);
+        }
         let response = AppendResponse::decode(payload)?;
         let peer = self.check_follower(from, response.peer)?;
         let State::Leader(leader) = &mut self.state else { return Ok(()) };
@@ -439,7 +442,11 @@ impl Raft {
     }
 
     /// That an answer comes from a member, or from one who joins or leaves.
-    fn check_follower(&self, from: Option<PeerId>, claimed: PeerId) -> Result<PeerId, Refusal> {
+    pub(super) fn check_follower(
+        &self,
+        from: Option<PeerId>,
+        claimed: PeerId,
+    ) -> Result<PeerId, Refusal> {
         let peer = super::check_identity(from, Some(claimed))?;
         let known = match &self.state {
             State::Leader(leader) => leader.audience.contains(&peer),

@@ -9,7 +9,8 @@
 //! `opening` starts from a disk, `election` decides who leads, `follower` takes entries in, `gap` is
 //! what it lacks, `leader` hands them out, `catchup` feeds one follower that lags, `snapshot` replaces
 //! logs, `checkpoint` lets a machine make one while the group goes on, `filing` writes a large one in
-//! parts, `proving` reads it back, and `handing` gives it to the machine; `applies` knows how far the
+//! parts, `proving` reads it back, and `handing` gives it to the machine, `offering` and `receiving`
+//! bring it from a leader to a follower; `applies` knows how far the
 //! machine is, `health` says how the member stands, `aside` ends it; `membership` tells who belongs
 //! to the group, `proposals` takes what others forward, and `trust` keeps a member that may have
 //! forgotten what it promised from promising more.
@@ -28,10 +29,12 @@ mod held;
 mod leader;
 mod log;
 mod membership;
+mod offering;
 mod opening;
 mod proposals;
 mod proving;
 mod quorum;
+mod receiving;
 mod size;
 mod snapshot;
 mod trust;
@@ -65,6 +68,7 @@ use held::Held;
 use leader::Leader;
 use log::Log;
 use opening::Opening;
+use receiving::Receiving;
 use snapshot::UnderWay;
 use trust::Trust;
 
@@ -118,6 +122,8 @@ pub struct Raft {
     /// What the machine has to take on.
     installed: Option<snapshot::Snapshot>,
     handing: Option<Box<Handing>>,
+    /// The leader's, as far as it came.
+    receiving: Option<Box<Receiving>>,
     /// The catchup that was given up last, until something shows that nothing is missing.
     cancelled: Option<(Gap, Cancelled)>,
     commit: Index,
@@ -292,6 +298,7 @@ impl Raft {
             last_checkpoint: CheckpointId::ZERO,
             installed: None,
             handing: None,
+            receiving: None,
             cancelled: None,
             commit: Index::ZERO,
             applied: Index::ZERO,

@@ -14,7 +14,7 @@ use super::{Context, Position, Raft, catchup::Load};
 use crate::command::{CheckpointNews, LogChange, SnapshotFile, SnapshotRefusal};
 use crate::event::{Damage, Damaged};
 use crate::ids::{ByteCount, WriteId};
-use crate::wire::{SnapshotReader, WireError};
+use crate::wire::{SnapshotId, SnapshotReader, WireError};
 
 /// A file in parts that is to become the snapshot.
 #[derive(Debug)]
@@ -38,6 +38,19 @@ impl Proving {
     ) -> Self {
         Self { position, peer_state, filed, origin, last, reading: None }
     }
+
+    pub(super) const fn id(&self) -> SnapshotId {
+        let (index, term) = (self.position.index, self.position.term);
+        SnapshotId { index, term, length: self.filed.length, seal: self.filed.seal }
+    }
+
+    pub(super) fn is_of(&self, of: &SnapshotId) -> bool {
+        self.origin == Origin::Leader && self.id() == *of
+    }
+
+    pub(super) const fn peer_state(&self) -> &Bytes {
+        &self.peer_state
+    }
 }
 
 impl Raft {
@@ -51,14 +64,21 @@ impl Raft {
                 }
             }
             UnderWay::Proving(proving) if proving.reading.is_none() && proving.last <= through => {
-                match SnapshotReader::new(&self.name, proving.filed.length, context.limits) {
-                    Ok(reader) => proving.reading = Some(reader),
-                    Err(error) => return self.not_proven(context, format!("{error}")),
-                }
-                self.read_back(context);
+                self.begin_reading_back(context);
             }
             _ => {}
         }
+        self.received_written(context, through);
+    }
+
+    /// All of it is on disk.
+    pub(super) fn begin_reading_back(&mut self, context: &mut Context<'_>) {
+        let UnderWay::Proving(proving) = &mut self.under_way else { return };
+        match SnapshotReader::new(&self.name, proving.filed.length, context.limits) {
+            Ok(reader) => proving.reading = Some(reader),
+            Err(error) => return self.not_proven(context, format!("{error}")),
+        }
+        self.read_back(context);
     }
 
     fn read_back(&mut self, context: &mut Context<'_>) {
@@ -94,6 +114,10 @@ impl Raft {
             self.under_way = UnderWay::Proving(proving);
             return self.not_proven(context, error);
         }
+        if proving.origin == Origin::Leader && !self.may_install(context, &proving) {
+            context.out.write(self.group, LogChange::DropSnapshotParts);
+            return;
+        }
         let Proving { position, peer_state, filed, origin, .. } = proving;
         let Position { index, term } = position;
         let change = LogChange::PlaceSnapshot { index, term, length: filed.length };
@@ -103,6 +127,10 @@ impl Raft {
 
     /// What was written cannot be read, or is something else.
     pub(super) fn not_proven(&mut self, context: &mut Context<'_>, what: String) {
+        if matches!(&self.under_way, UnderWay::Proving(proving) if proving.origin == Origin::Leader)
+        {
+            return self.received_not_proven(context, what);
+        }
         let damage = Damage { file: "snapshot".into(), offset: None, what: what.clone() };
         self.note_damage(context, Damaged::Snapshot(damage));
         self.end_checkpoint(context.out, &SnapshotRefusal::Unreadable(what));

@@ -243,6 +243,12 @@ impl Raft {
         file.min(message).saturating_sub(peers)
     }
 
+    /// Bytes of data that a snapshot may have that is never in memory whole.
+    pub(super) fn most_filed(&self, limits: &Limits) -> u64 {
+        let peers = self.peer_state_at(self.applied).encoded_len() as u64;
+        limits.snapshot_file.get().saturating_sub(RaftSnapshot::LEN_MIN as u64 + peers)
+    }
+
     /// Whether a leader's snapshot is on its way to disk: until then nothing is acknowledged.
     pub(super) const fn receiving_snapshot(&self) -> bool {
         matches!(&self.under_way, UnderWay::Writing(Writing { origin: Origin::Leader, .. }))

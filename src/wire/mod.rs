@@ -41,6 +41,7 @@ mod reader;
 pub mod s2;
 pub mod s2_stream;
 mod sequence_set;
+mod snapshot_transfer;
 mod stream_config;
 mod stream_info;
 mod stream_message;
@@ -85,6 +86,7 @@ pub use purge::{PurgeRequest, StreamPurge};
 pub use raft_snapshot::RaftSnapshot;
 pub use raft_snapshot_parts::{SnapshotHash, SnapshotHead, SnapshotReader, SnapshotSeal};
 pub use sequence_set::{Iter as SequenceSetIter, Runs as SequenceSetRuns, SequenceSet};
+pub use snapshot_transfer::{SnapshotId, SnapshotTransfer, TransferSays};
 pub use stream_config::{
     DiscardPolicy, ExternalStream, PersistMode, Placement, Republish, RetentionPolicy, StorageType,
     StoreCompression, StreamConfig, StreamConsumerLimits, StreamSource, SubjectTransform,

@@ -4,6 +4,8 @@
 //! The parts are of sixteen bytes here, so that little data is large.
 
 mod making;
+mod receiving;
+mod sending;
 mod taking;
 
 use bytes::Bytes;

@@ -112,7 +112,7 @@ impl Exchange {
                 said.to = Some("all".into());
                 self.append_entry(&mut said, heard, bytes, true)
             }
-            Kind::RaftCatchup(_) => {
+            Kind::RaftCatchup(_) | Kind::RaftCatchupInParts(_) => {
                 self.to_inbox(&mut said, heard.subject);
                 self.append_entry(&mut said, heard, bytes, false)
             }

@@ -165,6 +165,7 @@ pub(super) fn subject(message: &Message) -> Outcome {
         Kind::RemovePeer(group) => ("remove_peer", "group", group.as_str().into()),
         Kind::RaftReply(token) => ("raft_reply", "token", text_of(token)),
         Kind::RaftCatchup(token) => ("raft_catchup", "token", text_of(token)),
+        Kind::RaftCatchupInParts(token) => ("raft_catchup_in_parts", "token", text_of(token)),
         Kind::CatchupProgress(token) => ("catchup_progress", "token", text_of(token)),
         Kind::Sync(token) => ("sync", "token", text_of(token)),
         Kind::SyncReply(token) => ("sync_reply", "token", text_of(token)),

@@ -17,7 +17,7 @@ pub(super) fn kind_of(subject: &str, bytes: &Bytes) -> Result<&'static str, Deco
 /// The kind of a message on a subject of this kind.
 pub(super) fn kind_on<G>(subject: &Kind<G>, bytes: &Bytes) -> &'static str {
     match subject {
-        Kind::AppendEntry(_) | Kind::RaftCatchup(_) => "append_entry",
+        Kind::AppendEntry(_) | Kind::RaftCatchup(_) | Kind::RaftCatchupInParts(_) => "append_entry",
         Kind::Vote(_) => "vote_request",
         Kind::Proposal(_) => "entry",
         Kind::RemovePeer(_) => "remove_peer",

@@ -39,6 +39,9 @@ fn rebuilt(kind: &Kind) -> Subject {
         Kind::RemovePeer(group) => subject::remove_peer(group),
         Kind::RaftReply(token) => inbox("$NRG.R.", token),
         Kind::RaftCatchup(token) => inbox("$NRG.CR.", token),
+        Kind::RaftCatchupInParts(token) => {
+            Subject::from_bytes(Bytes::from([&b"$NRG.CR."[..], token, b".P"].concat()))
+        }
         Kind::CatchupProgress(token) => inbox("$NRG.CP.", token),
         Kind::Sync(token) => inbox("$JSC.SYNC.", token),
         Kind::SyncReply(token) => inbox("$JSC.R.", token),

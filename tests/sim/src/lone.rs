@@ -59,6 +59,7 @@ pub struct Lone {
     catchup_inboxes: Vec<Subject>,
     append_replies: Option<Subject>,
     vote_replies: Option<Subject>,
+    catchup_progress: Option<Subject>,
     sent: Vec<Sent>,
     applied: Vec<Applied>,
     reports: Vec<Report>,
@@ -139,6 +140,7 @@ impl Lone {
             catchup_inboxes: Vec::new(),
             append_replies: None,
             vote_replies: None,
+            catchup_progress: None,
             sent: Vec::new(),
             applied: Vec::new(),
             reports: Vec::new(),
@@ -242,6 +244,9 @@ impl Lone {
         let literal = |subject: &Subject| is_literal(subject.as_bytes());
         assert!(literal(&subject) && reply.as_ref().is_none_or(literal), "sends to {subject}");
         let message = Message::read(&subject, &payload);
+        if reply.as_ref().is_some_and(subject::is_catchup_progress) {
+            self.catchup_progress.clone_from(&reply);
+        }
         match &message {
             Message::Append(_) if !reply.as_ref().is_some_and(subject::is_catchup_progress) => {
                 self.append_replies.clone_from(&reply);
@@ -599,6 +604,11 @@ impl Lone {
     pub fn inbox(&self) -> Option<Subject> {
         assert!(self.catchup_inboxes.len() <= 1, "it waits at {:?}", self.catchup_inboxes);
         self.catchup_inboxes.last().cloned()
+    }
+
+    /// Where it hears how far those are whom it feeds, once it fed somebody.
+    pub fn catchup_progress(&self) -> Option<Subject> {
+        self.catchup_progress.clone()
     }
 
     /// Its log as it sees it: the term of each record, and its first entry as text.

@@ -12,8 +12,8 @@ use jetwake::ids::{Index, PeerId, Sequence, Term};
 use jetwake::limits::Limits;
 use jetwake::subject::{Kind as SubjectKind, Subject};
 use jetwake::wire::{
-    AppendEntry, AppendResponse, Entry, EntryKind, PeerState, StreamOp, SyncRequest, VoteRequest,
-    VoteResponse,
+    AppendEntry, AppendResponse, Entry, EntryKind, PeerState, SnapshotId, SnapshotTransfer,
+    StreamOp, SyncRequest, TransferSays, VoteRequest, VoteResponse,
 };
 
 use crate::client::Told;
@@ -61,7 +61,14 @@ pub struct Said {
 pub fn message(subject: &Subject, payload: &Bytes, asks: bool, heard_in: Option<Term>) -> Said {
     let said = match SubjectKind::borrowed(subject) {
         Some(SubjectKind::AppendEntry(_)) => append_entry(payload),
-        Some(SubjectKind::RaftCatchup(_)) => log_catchup(payload),
+        Some(SubjectKind::RaftCatchupInParts(_) | SubjectKind::CatchupProgress(_))
+            if SnapshotTransfer::is_one(payload) =>
+        {
+            transfer(payload)
+        }
+        Some(SubjectKind::RaftCatchup(_) | SubjectKind::RaftCatchupInParts(_)) => {
+            log_catchup(payload)
+        }
         Some(SubjectKind::Vote(_)) => vote_request(payload),
         Some(SubjectKind::CatchupProgress(_)) => catchup_progress(payload),
         Some(SubjectKind::RaftReply(_)) => {
@@ -104,6 +111,26 @@ fn log_catchup(payload: &Bytes) -> Option<Said> {
             format!("catchup: a snapshot through {covered}")
         }
         _ => format!("catchup: {}", record_of(&entry)),
+    };
+    said(MessageKind::LogCatchup, term, words)
+}
+
+fn transfer(payload: &Bytes) -> Option<Said> {
+    let SnapshotTransfer { term, snapshot, says, .. } = SnapshotTransfer::decode(payload).ok()?;
+    let SnapshotId { index, term: of, length, .. } = snapshot;
+    let file = format!("the snapshot through {}", position(index, of));
+    let words = match says {
+        TransferSays::Offer { part } => {
+            format!("catchup: offers {file}, {length} bytes in parts of {part}")
+        }
+        TransferSays::Ask { bytes: 0, .. } => format!("is at work on {file}"),
+        TransferSays::Ask { offset, bytes } => {
+            format!("asks for bytes {offset} to {} of {file}", offset + bytes)
+        }
+        TransferSays::Part { offset, bytes } => {
+            let end = offset + bytes.len() as u64;
+            format!("catchup: bytes {offset} to {end} of {length} of {file}")
+        }
     };
     said(MessageKind::LogCatchup, term, words)
 }

@@ -5,6 +5,7 @@ use jetwake::event::{Event, MachineSays};
 use jetwake::ids::{GroupId, Index, RequestId};
 use jetwake::subject::Subject;
 use jetwake::time::Duration;
+use jetwake::wire::SnapshotTransfer;
 
 use super::{Asker, Cluster, Due, unknown};
 use crate::checkers::{Seen, committed_stays::touched};
@@ -147,6 +148,9 @@ impl Cluster {
             return self.violate(CONTRACT, what);
         }
         self.inboxes.learn(from, &envelope.subject, envelope.reply.as_ref());
+        if SnapshotTransfer::is_one(&envelope.payload) {
+            self.coverage.count("messages about snapshots in parts");
+        }
         let syncs = envelope.subject.as_bytes().starts_with(b"$JSC.SYNC.");
         self.coverage.add("syncs asked for", u64::from(syncs));
         for to in self.targets(from, to, &envelope.subject) {
@@ -301,6 +305,9 @@ impl Cluster {
                 }
                 _ if phase.contains("asks again") => "catchups of streams that asked again",
                 _ if phase.starts_with("has all of the snapshot") => "catchups of streams",
+                _ if phase.contains("comes in parts") => "snapshots that came in parts",
+                _ if phase.contains("goes on at byte") => "snapshots in parts that went on",
+                _ if phase.contains("is given up at byte") => "snapshots in parts cut short",
                 _ => "other phases of catchups",
             },
             Report::Snapshot { installed: true, .. } => "snapshots installed",

@@ -5,8 +5,8 @@ use jetwake::command::Destination;
 use jetwake::ids::{Index, PeerId, Term};
 use jetwake::subject::{Kind, Subject};
 use jetwake::wire::{
-    AppendEntry, AppendEntryBuilder, AppendResponse, EntryKind, PeerState, VoteRequest,
-    VoteResponse,
+    AppendEntry, AppendEntryBuilder, AppendResponse, EntryKind, PeerState, SnapshotTransfer,
+    VoteRequest, VoteResponse,
 };
 
 /// A message that the node sent.
@@ -33,6 +33,8 @@ pub enum Message {
     VoteRequest(VoteRequest),
     /// An answer to a candidate.
     VoteResponse(VoteResponse),
+    /// About a snapshot in parts.
+    Transfer(SnapshotTransfer),
     /// Something else: a forwarded proposal, a stream's catchup.
     Other(Bytes),
 }
@@ -55,7 +57,14 @@ impl Message {
             Some(Kind::RaftReply(_)) => {
                 Self::VoteResponse(VoteResponse::decode(payload).expect(READS))
             }
-            Some(Kind::RaftCatchup(_)) => Self::Append(AppendEntry::decode(payload).expect(READS)),
+            Some(Kind::RaftCatchupInParts(_) | Kind::CatchupProgress(_))
+                if SnapshotTransfer::is_one(payload) =>
+            {
+                Self::Transfer(SnapshotTransfer::decode(payload).expect(READS))
+            }
+            Some(Kind::RaftCatchup(_) | Kind::RaftCatchupInParts(_)) => {
+                Self::Append(AppendEntry::decode(payload).expect(READS))
+            }
             _ => Self::Other(payload.clone()),
         }
     }

@@ -98,6 +98,8 @@ pub struct ClusterPlan {
     pub leader: Option<Machine>,
     /// How many bytes of a log's catchup are in flight at most.
     pub window: Option<u64>,
+    /// Bytes of a part of a snapshot; larger ones come in parts.
+    pub part: Option<u64>,
 }
 
 /// A message to publish.
@@ -376,6 +378,7 @@ impl Words {
             own_timers: false,
             leader: self.named_machine("leader")?.filter(|leader| leader.0 < machines),
             window: self.named_number("window")?,
+            part: self.named_number("part")?,
         };
         while !self.plain.as_slice().is_empty() {
             match self.word("stream or own-timers")?.as_str() {

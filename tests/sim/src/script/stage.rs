@@ -63,6 +63,10 @@ impl Stage {
             setup.limits.log_catchup_in_flight = jetwake::ids::ByteCount::new(window);
             setup.limits.log_cache = jetwake::ids::ByteCount::new(1);
         }
+        if let Some(part) = plan.part {
+            setup.limits.snapshot_part = jetwake::ids::ByteCount::new(part);
+            setup.limits.snapshot_parts_in_flight = jetwake::ids::ByteCount::new(2 * part);
+        }
         let mut cluster = Cluster::new(plan.seed, setup);
         cluster.tell_links_now();
         Self { cluster, teller: Teller::new(plan.machines), told: 0, asked: BTreeMap::new() }
