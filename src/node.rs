@@ -185,7 +185,7 @@ impl Node {
             }
             Event::Request { id, group, request } => self.request(id, group, request),
             Event::Written { through } => {
-                for group in self.out.take_written(through) {
+                while let Some(group) = self.out.next_written(through) {
                     self.with(group, |group, cx| group.raft().handle_written(cx, through));
                 }
             }
@@ -193,7 +193,7 @@ impl Node {
                 self.with(group, |group, cx| group.raft().handle_failure(cx, &failure));
             }
             Event::Stored { through } => {
-                for group in self.out.take_stored(through) {
+                while let Some(group) = self.out.next_stored(through) {
                     self.with(group, |group, _| group.handle_stored(through));
                 }
             }
@@ -261,7 +261,6 @@ impl Node {
         while self.out.is_empty() {
             let group = self.unflushed.pop_first()?;
             self.with(group, |group, cx| group.raft().flush(cx));
-            self.unflushed.remove(&group);
         }
         self.out.pop()
     }
@@ -317,7 +316,9 @@ impl Node {
         step(group, &mut context);
         group.settle(&mut context);
         self.timers.set(id, group.deadline());
-        self.unflushed.insert(id);
+        if group.raft.has_to_flush(&self.config.limits) {
+            self.unflushed.insert(id);
+        }
     }
 
     fn receive(

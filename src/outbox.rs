@@ -90,14 +90,14 @@ impl Outbox {
         self.loads.remove(&id)
     }
 
-    /// The groups that wait for log writes up to `through`; each at least once.
-    pub fn take_written(&mut self, through: WriteId) -> Vec<GroupId> {
-        take_through(&mut self.writing, through)
+    /// The next group that waits for log writes up to `through`: each comes at least once.
+    pub fn next_written(&mut self, through: WriteId) -> Option<GroupId> {
+        next_through(&mut self.writing, through)
     }
 
-    /// The groups that wait for store writes up to `through`; each at least once.
-    pub fn take_stored(&mut self, through: StoreId) -> Vec<GroupId> {
-        take_through(&mut self.storing, through)
+    /// The next group that waits for store writes up to `through`: each comes at least once.
+    pub fn next_stored(&mut self, through: StoreId) -> Option<GroupId> {
+        next_through(&mut self.storing, through)
     }
 
     /// Asks for a change of a group's log.
@@ -184,17 +184,13 @@ impl Outbox {
     }
 }
 
-/// Removes what is at or below `through`; runs of one group count once.
-fn take_through<Id: Ord>(waiting: &mut VecDeque<(Id, GroupId)>, through: Id) -> Vec<GroupId> {
-    let mut groups = Vec::new();
-    while waiting.front().is_some_and(|(id, _)| *id <= through) {
-        if let Some((_, group)) = waiting.pop_front()
-            && groups.last() != Some(&group)
-        {
-            groups.push(group);
-        }
+/// Removes the first run of one group that is at or below `through`.
+fn next_through<Id: Ord>(waiting: &mut VecDeque<(Id, GroupId)>, through: Id) -> Option<GroupId> {
+    let group = waiting.front().filter(|(id, _)| *id <= through)?.1;
+    while waiting.front().is_some_and(|(id, of)| *of == group && *id <= through) {
+        waiting.pop_front();
     }
-    groups
+    Some(group)
 }
 
 #[cfg(test)]

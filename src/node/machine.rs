@@ -542,8 +542,11 @@ impl Group {
     /// Begins a snapshot when the log has grown enough, and another time when it has grown by as
     /// much again. Followers that are being fed are let finish, until it is twice as large.
     fn shorten_log(&mut self, context: &mut Context<'_>) {
-        let (bytes, step) =
-            (self.raft.compactable().bytes, context.limits.log_before_snapshot.get());
+        let step = context.limits.log_before_snapshot.get();
+        let bytes = match self.raft.log_bytes() < step {
+            true => 0,
+            false => self.raft.compactable().bytes,
+        };
         if bytes < step {
             self.snapshot_at = step;
         }

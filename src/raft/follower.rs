@@ -6,6 +6,7 @@
 
 use alloc::collections::VecDeque;
 use alloc::format;
+use alloc::sync::Arc;
 
 use bytes::Bytes;
 
@@ -16,7 +17,7 @@ use super::{
     snapshot::is_snapshot,
 };
 use crate::canary::Canary;
-use crate::command::Report;
+use crate::command::{Command, Destination, Report};
 use crate::event::TermAndVote;
 use crate::ids::{Index, PeerId};
 use crate::limits::Limits;
@@ -38,6 +39,8 @@ pub(super) struct Follower {
     pub(super) transfer: bool,
     /// The last record that a live append entry of this term showed to be the leader's.
     matched: Index,
+    /// The leader alone, as the destination of acks.
+    acks_to: Option<Arc<[PeerId]>>,
     /// Where the leader awaits acks, and whether it is owed one.
     reply: Option<Subject>,
     owes_ack: bool,
@@ -66,6 +69,7 @@ impl Follower {
             timeout,
             transfer: false,
             matched: Index::ZERO,
+            acks_to: None,
             reply: None,
             owes_ack: false,
             acknowledged: Index::ZERO,
@@ -151,6 +155,9 @@ impl Raft {
         let new = follower.leader != Some(leader);
         follower.leader = Some(leader);
         follower.heard = context.now;
+        if new || follower.acks_to.is_none() {
+            follower.acks_to = Some(Arc::from([leader]));
+        }
         if reply.is_some() {
             follower.reply = reply;
         }
@@ -564,7 +571,9 @@ impl Raft {
         }
         follower.acknowledged = index;
         let ack = AppendResponse { term, index, peer: self.me, success: true };
-        let command = send_to(leader, reply, None, ack.to_bytes());
+        let to = follower.acks_to.clone().unwrap_or_else(|| Arc::from([leader]));
+        let (to, payload) = (Destination::Peers(to), ack.to_bytes());
+        let command = Command::Send { to, subject: reply, reply: None, payload };
         self.held.send_after(self.term_written, command, context.out);
     }
 

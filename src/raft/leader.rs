@@ -23,6 +23,7 @@ use super::{
 use crate::canary::Canary;
 use crate::command::{Command, Destination, Role};
 use crate::ids::{Index, PeerId, Term};
+use crate::limits::Limits;
 use crate::node::Wake;
 use crate::subject::Subject;
 use crate::time::{Duration, Time};
@@ -38,6 +39,8 @@ pub(super) struct Leader {
     /// Proposals, in append entries of at most the size that is allowed; the last one is open.
     waiting: VecDeque<AppendEntryBuilder>,
     waiting_bytes: u64,
+    /// Bytes of the entries that were sent last: under a steady load the next are as many.
+    last_bytes: u64,
     heartbeat_at: Time,
     last_sent: Time,
     /// The commit index that followers were last told.
@@ -134,7 +137,8 @@ impl Leader {
                 || open.len() >= usize::from(most_entries)
         });
         if full {
-            let room = AppendEntryBuilder::entry_len(bytes);
+            let room = AppendEntryBuilder::entry_len(bytes)
+                .max(usize::try_from(self.last_bytes.min(most_bytes)).unwrap_or(0));
             self.waiting.push_back(AppendEntryBuilder::with_capacity(room));
         }
         let last = self.waiting.len() - 1;
@@ -152,6 +156,7 @@ impl Raft {
             peers: BTreeMap::new(),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
+            last_bytes: 0,
             heartbeat_at: next_beat(context),
             last_sent: context.now,
             announced: self.commit,
@@ -202,6 +207,16 @@ impl Raft {
         }
     }
 
+    /// Whether [`flush`](Self::flush) would send anything now.
+    pub fn has_to_flush(&self, limits: &Limits) -> bool {
+        let State::Leader(leader) = &self.state else { return false };
+        let in_flight = self.log.last().index.since(self.commit);
+        match leader.waiting.is_empty() {
+            true => leader.announced < self.commit,
+            false => in_flight < limits.append_entries_in_flight as u64,
+        }
+    }
+
     /// Sends what was proposed, as far as the pipeline has room, and tells followers of commits.
     /// A node calls it when its events are handled, so that one append entry carries them all.
     pub fn flush(&mut self, context: &mut Context<'_>) {
@@ -214,6 +229,7 @@ impl Raft {
                 true => 0,
                 false => leader.waiting_bytes.saturating_sub(builder.byte_len() as u64),
             };
+            leader.last_bytes = builder.entries_len() as u64;
             self.send_append(context, builder);
         }
         if let State::Leader(leader) = &self.state

@@ -85,6 +85,11 @@ impl Log {
         self.size_through(self.last)
     }
 
+    /// Bytes of all records that were not compacted, in constant time.
+    pub(crate) const fn bytes(&self) -> u64 {
+        self.sizes.bytes()
+    }
+
     /// About how many bytes of records are not on disk yet.
     pub(crate) fn unwritten(&self) -> u64 {
         self.size().bytes.saturating_sub(self.size_through(self.durable).bytes)

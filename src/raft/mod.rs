@@ -427,12 +427,12 @@ impl Raft {
     /// The next record that a quorum has and this disk has, once. `None` also while it is being
     /// loaded from disk.
     pub fn next_committed(&mut self, context: &mut Context<'_>) -> Option<Committed> {
-        let waits = self.receiving_snapshot() || self.owes_snapshot() || self.paused();
-        if waits || self.applying.is_some() {
-            return None;
-        }
         let index = self.applied.next();
         if index > self.commit.min(self.log.durable()) {
+            return None;
+        }
+        let waits = self.receiving_snapshot() || self.owes_snapshot() || self.paused();
+        if waits || self.applying.is_some() {
             return None;
         }
         let Some(record) = self.log.record(index).cloned() else {
@@ -513,6 +513,11 @@ impl Raft {
     /// How much of the log a snapshot would free now.
     pub fn compactable(&self) -> LogSize {
         self.log.size_through(self.machine_applied())
+    }
+
+    /// Bytes of all records that were not compacted: at least what a snapshot would free.
+    pub const fn log_bytes(&self) -> u64 {
+        self.log.bytes()
     }
 
     /// Takes note of the time at which somebody leads.

@@ -6,6 +6,9 @@ use alloc::vec::Vec;
 use crate::ids::{Index, PeerId};
 use crate::wire::PeerState;
 
+/// So many members of a group are counted without taking memory.
+const FEW: usize = 8;
+
 /// The members of a group and the size that its quorum is counted from.
 ///
 /// The size may be larger than the members that are known: a group that is being made waits for
@@ -70,9 +73,20 @@ impl Members {
 
     /// The highest index that a quorum has, when `matched` tells what each member has.
     ///
-    /// Costs a sort of the members, no memory that grows with the log.
+    /// Costs a sort of the members, and no memory for those of a common group.
     pub fn agreed(&self, matched: impl Fn(PeerId) -> Index) -> Index {
-        let mut indexes: Vec<Index> = self.iter().map(matched).collect();
+        let mut few = [Index::ZERO; FEW];
+        let mut many = Vec::new();
+        let indexes = match few.get_mut(..self.peers.len()) {
+            Some(few) => few,
+            None => {
+                many.resize(self.peers.len(), Index::ZERO);
+                &mut many[..]
+            }
+        };
+        for (index, peer) in indexes.iter_mut().zip(self.iter()) {
+            *index = matched(peer);
+        }
         indexes.sort_unstable_by(|a, b| b.cmp(a));
         indexes.get(self.quorum() - 1).copied().unwrap_or(Index::ZERO)
     }

@@ -80,6 +80,11 @@ impl Sizes {
         }
     }
 
+    /// Bytes of all records behind the base.
+    pub(super) const fn bytes(&self) -> u64 {
+        self.end.saturating_sub(self.base)
+    }
+
     /// Bytes of the records behind the base, up to this one. Costs the logarithm of the log's size.
     pub(super) fn through(&self, index: Index) -> u64 {
         self.bytes_through(index).saturating_sub(self.base)

@@ -399,6 +399,11 @@ impl AppendEntryBuilder {
         self.message.len()
     }
 
+    /// Bytes of the entries so far.
+    pub const fn entries_len(&self) -> usize {
+        self.message.len().saturating_sub(HEAD)
+    }
+
     /// Writes the head in its place and the leader's term at the end.
     pub fn finish(
         mut self,
@@ -413,6 +418,10 @@ impl AppendEntryBuilder {
         // The room was put there when the builder was made, and entries only append.
         self.message[..HEAD].copy_from_slice(&head);
         varint::put(&mut self.message, leader_term.get());
+        if self.message.capacity() / 2 > self.message.len() {
+            // It is kept for long, and so is all of its memory.
+            self.message.shrink_to_fit();
+        }
         Bytes::from(self.message)
     }
 }
