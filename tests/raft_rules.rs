@@ -1,0 +1,211 @@
+//! Small rules of a member of a plain group, one by one: whom it hears, when it asks for votes, and what
+//! it tells. One real node, whose peers, disk and clock are the test's.
+
+use bytes::Bytes;
+use jetwake::command::{CheckpointNews, Report, Role, SnapshotRefusal};
+use jetwake::config::GroupKind;
+use jetwake::event::{CheckpointStep, MachineSays, Request, Standing};
+use jetwake::ids::{ByteCount, Index, PeerId, Term};
+use jetwake::raft::Catchup;
+use jetwake::subject;
+use jetwake::time::Duration;
+use jetwake_sim::lone::{Append, Lone, LoneDisk, config};
+
+const MEMBERS: [&str; 3] = ["n1", "n2", "n3"];
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn record(index: u64) -> Append {
+    Append::by("n2", 1).after(u64::from(index > 1), index - 1).entry("record")
+}
+
+fn bytes_of_a_record() -> u64 {
+    record(2).to_bytes().len() as u64
+}
+
+/// A follower with so many records, all committed.
+fn follower(records: u64) -> Lone {
+    let mut node = Lone::plain(&MEMBERS);
+    (1..=records).for_each(|index| node.hear(&record(index)));
+    node.hear(&Append::by("n2", 1).after(1, records).commit(records));
+    assert_eq!(node.status().commit, Index::new(records));
+    node
+}
+
+fn refused(node: &mut Lone) -> Vec<(Option<PeerId>, String)> {
+    let reports = node.reports();
+    let refused = reports.into_iter().filter_map(|report| match report {
+        Report::Refused { from, why } => Some((from, why)),
+        _ => None,
+    });
+    refused.collect()
+}
+
+#[test]
+fn a_leader_takes_what_members_forward_and_nothing_of_others() {
+    let mut node = Lone::plain(&MEMBERS);
+    let name = node.config().groups[0].name.clone();
+    let (proposals, removals) = (subject::proposal(&name), subject::remove_peer(&name));
+    assert!(!node.listens(&proposals) && !node.listens(&removals), "it does not lead");
+    node.elect(&["n2"]);
+    assert!(node.listens(&proposals) && node.listens(&removals));
+    node.acknowledge("n2", node.status().term.get(), 1);
+    node.reports();
+
+    let last = node.status().last.index;
+    let stranger = PeerId::from_name("n9");
+    node.receive(Some(stranger), proposals.clone(), None, Bytes::from_static(b"no"));
+    node.receive(
+        Some(stranger),
+        removals.clone(),
+        None,
+        Bytes::copy_from_slice(PeerId::from_name("n3").as_bytes()),
+    );
+    let told = refused(&mut node);
+    assert_eq!(told.len(), 2, "{told:?}");
+    let not_a_member = format!("{stranger} is not a member");
+    assert!(told.iter().all(|(from, why)| *from == Some(stranger) && why.contains(&not_a_member)));
+    assert_eq!((node.status().last.index, node.status().members.len()), (last, 3));
+
+    let member = PeerId::from_name("n3");
+    node.receive(Some(member), proposals.clone(), None, Bytes::from_static(b"yes"));
+    assert_eq!(node.status().last.index, last.next());
+    assert_eq!(node.log().last().map(|(_, text)| text.as_str()), Some("yes"));
+    assert_eq!(refused(&mut node), []);
+
+    node.request(Request::StepDown { to: None });
+    assert!(!node.listens(&proposals) && !node.listens(&removals), "it leads no longer");
+}
+
+#[test]
+fn a_member_that_is_alone_leads_again_as_soon_as_its_disk_is_read() {
+    let mut node = Lone::plain(&["n1"]);
+    node.elect(&[]);
+    node.propose("kept");
+    node.restart();
+    node.wait(Duration::ZERO);
+    assert_eq!(node.status().role, Some(Role::Leader), "there is nobody to wait for");
+    // One who is not alone waits for others.
+    let mut node = follower(2);
+    node.restart();
+    node.wait(node.config().timers.election_min - Duration::from_millis(1));
+    assert_eq!((node.status().role, node.status().term), (Some(Role::Follower), Term::new(1)));
+}
+
+#[test]
+fn an_observer_never_asks_for_votes_and_one_that_led_hands_over() {
+    for voters in [&["n2"][..], &[]] {
+        let members = if voters.is_empty() { &MEMBERS[..1] } else { &MEMBERS[..] };
+        let mut node = Lone::plain(members);
+        node.elect(voters);
+        node.request(Request::Observe { observer: true });
+        assert_eq!(node.status().role, Some(Role::Observer));
+        assert!(node.status().observer);
+        let term = node.status().term;
+        node.wait(seconds(60));
+        assert_eq!((node.status().role, node.status().term), (Some(Role::Observer), term));
+        node.request(Request::Observe { observer: false });
+        assert_eq!(node.status().role, Some(Role::Follower));
+        node.elect(voters);
+    }
+}
+
+#[test]
+fn a_catchup_takes_nothing_that_names_another_leaders_term() {
+    let mut node = follower(1);
+    node.hear(&record(9));
+    assert!(matches!(node.status().catchup, Catchup::Waiting(_)));
+    for term in [2, 7] {
+        node.feed(&record(2).led_in(term));
+        assert_eq!(node.status().last.index, Index::new(1), "fed by a leader of term {term}");
+    }
+    // A record of a term that has not begun here is of no leader that is followed, named or not.
+    node.feed(&Append::by("n2", 3).after(1, 1).entry("newer"));
+    node.feed(&Append::by("n2", 3).after(1, 1).entry("newer").led_in(1));
+    assert_eq!((node.status().last.index, node.status().term), (Index::new(1), Term::new(1)));
+    assert!(matches!(node.status().catchup, Catchup::Waiting(_)), "none of it was progress");
+    node.feed(&record(2).led_in(1));
+    node.feed(&record(3));
+    assert_eq!(node.status().last.index, Index::new(3), "its own leader's, named or not");
+}
+
+#[test]
+fn a_follower_goes_on_when_its_disk_has_written_half_of_what_waits() {
+    let mut settings = config(&MEMBERS, GroupKind::Plain);
+    settings.limits.follower_unwritten = ByteCount::new(4 * bytes_of_a_record());
+    let mut node = Lone::start(settings, LoneDisk::default());
+    node.hear(&record(1));
+    node.hold_writes();
+    (2..=8).for_each(|index| node.hear(&record(index)));
+    let mut taken = vec![node.status().last.index.get()];
+    for _ in 0..4 {
+        node.perform_one_write();
+        taken.push(node.status().last.index.get());
+    }
+    assert_eq!(taken, [5, 5, 5, 8, 8], "and then as much as there is room for");
+    assert_eq!(node.status().catchup, Catchup::None);
+}
+
+#[test]
+fn what_a_follower_has_already_needs_no_room_on_its_disk() {
+    let mut settings = config(&MEMBERS, GroupKind::Plain);
+    settings.limits.follower_unwritten = ByteCount::new(2 * bytes_of_a_record());
+    let mut node = Lone::start(settings, LoneDisk::default());
+    node.hear(&record(1));
+    node.hold_writes();
+    node.hear(&record(2));
+    node.hear(&record(3));
+    node.hear(&record(2));
+    node.hear(&Append::by("n2", 1).after(1, 3).commit(3));
+    assert_eq!(node.status().catchup, Catchup::None, "neither came anew");
+    assert_eq!(node.status().commit, Index::new(3));
+    node.hear(&record(4));
+    assert!(matches!(node.status().catchup, Catchup::OwnDisk(_)));
+}
+
+#[test]
+fn a_member_that_stands_aside_says_so_to_a_machine_that_offers_a_snapshot() {
+    let mut node = follower(2);
+    node.disk.fail_writes = true;
+    node.hear(&record(3));
+    let aside = node.status().aside.expect("its disk failed");
+    node.news();
+    let told = node.checkpoint(CheckpointStep::Begin { force: true });
+    assert_eq!(told, [CheckpointNews::Refused(SnapshotRefusal::Aside(aside))]);
+}
+
+#[test]
+fn what_a_machine_gives_back_counts_as_done_no_longer() {
+    let mut node = follower(5);
+    let done = |node: &Lone| (node.status().processed.get(), node.status().machine_applied.get());
+    assert_eq!(done(&node), (5, 5));
+    node.take_snapshot(3, "state");
+    node.hold_applies = true;
+    node.machine_says(MachineSays::NeedsSnapshot);
+    assert_eq!(done(&node), (2, 2), "it has not even the snapshot");
+    assert_eq!(node.status().commit, Index::new(5));
+    node.finish_applies();
+    assert_eq!(done(&node), (3, 3));
+    node.machine_says(MachineSays::Resumed);
+    node.finish_applies();
+    assert_eq!(done(&node), (5, 5));
+}
+
+#[test]
+fn damage_that_is_found_again_is_listed_once() {
+    let mut node = follower(3);
+    node.restart_after(|disk| disk.spoil_record(2));
+    let listed = |node: &Lone| match node.status().standing {
+        Standing::Impaired(impairment) => (impairment.found.len(), node.status().found.len()),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(listed(&node), (1, 1));
+    // The same place of the log goes bad again before anything is repaired.
+    node.hear(&Append::by("n2", 1).after(1, 3).commit(3));
+    node.feed(&record(1).led_in(1));
+    node.feed(&record(2).led_in(1));
+    node.restart_after(|disk| disk.spoil_record(2));
+    assert_eq!(listed(&node), (1, 1));
+}
