@@ -10,11 +10,15 @@ use crate::{member, member_that_holds_nothing, records};
 /// A new leader inherits a record and does not know whether a quorum has it: its own first record,
 /// once acknowledged, commits both; until then it takes no proposals.
 ///
+/// Upstream waits until its machine has applied both; ours until both were handed to the machine, which
+/// is handed whatever is proposed from then on behind them.
+///
 /// Seen red with `response.term == self.term` and the check of the term in `advance_commit` left out:
 /// then the acknowledgement of the inherited record commits it.
 #[test]
 fn nrg_append_entry_can_establish_quorum_after_leader_change() {
     let mut node = Lone::plain(&["n1", "n2"]);
+    node.hold_applies = true;
     node.hear(&Append::by("n2", 1).entry("inherited"));
     node.elect(&["n2"]);
     let status = node.status();
@@ -29,10 +33,14 @@ fn nrg_append_entry_can_establish_quorum_after_leader_change() {
     node.acknowledge("n2", status.term.get(), 2);
     assert_eq!((node.status().commit, node.status().last.index), (Index::new(2), Index::new(2)));
     assert_eq!(node.applied_texts(), ["inherited"]);
+    assert_eq!(node.status().machine_applied, Index::ZERO, "handed out is not applied");
     let late = node.propose("late");
     assert!(node.answer_to(late).is_none(), "it is taken");
     node.acknowledge("n2", status.term.get(), 3);
     assert_eq!(node.answer_to(late), Some(&Answer::Json("{\"index\":3}".into())));
+    assert_eq!(node.applied_texts(), ["inherited", "late"]);
+    node.finish_applies();
+    assert_eq!(node.status().machine_applied, Index::new(3));
 }
 
 /// Who voted in a newer term takes nothing from the leader of the last, and tells it so.

@@ -122,7 +122,9 @@ fn nrg_replay_add_peer_keeps_cluster_size() {
 }
 
 /// A node that was told to campaign at once, and then hears a leader: it says that it follows, be it
-/// as a candidate, or as a leader of an older term.
+/// as a candidate, or as a leader of an older term that has not yet told its clients that it leads.
+///
+/// Upstream also plays a follower that was told and has not begun; ours begins in the same step.
 ///
 /// Upstream plays the last with one term for both leaders, which cannot be, since each has the votes
 /// of a quorum: ours refuses the second and stays. Seen red with the two branches that call `follow`
@@ -150,6 +152,9 @@ fn nrg_signal_lead_change_false_if_campaign_immediately() {
 
     let mut node = campaigning();
     node.elect(&["n3"]);
+    let early = node.propose("early");
+    assert!(node.answer_to(early).is_some(), "nothing is committed, so it is refused");
+    assert_eq!(node.status().last.index, Index::new(1));
     node.hear(&Append::by("n2", 1).entry("a"));
     let reports = node.reports();
     assert!(matches!(reports.last(), Some(Report::Refused { .. })), "{reports:?}");

@@ -93,6 +93,8 @@ fn nrg_truncate_log_with_misaligned_snapshot_gap() {
     node.restart_after(|disk| disk.remove_through(2));
     assert_eq!(node.log(), []);
     assert_eq!(node.status().last.index, Index::new(1), "all that is left is the snapshot's");
+    let on_disk = node.disk.durable_log();
+    assert_eq!((on_disk.range(), on_disk.last()), (None, Index::new(1)), "it is cut on disk, too");
     promises_nothing(&mut node);
     is_repaired(&mut node, 2, 3);
     assert_eq!(node.log(), records(&[(1, "two"), (1, "three")]));
@@ -107,6 +109,8 @@ fn nrg_truncate_log_with_missing_snapshot() {
     node.restart_after(|disk| disk.remove_through(1));
     assert_eq!(node.log(), []);
     assert_eq!(node.status().last.index, Index::ZERO);
+    let on_disk = node.disk.durable_log();
+    assert_eq!((on_disk.range(), on_disk.last()), (None, Index::ZERO), "it is cut on disk, too");
     promises_nothing(&mut node);
     is_repaired(&mut node, 1, 3);
     assert_eq!(node.log(), records(&[(1, "one"), (1, "two"), (1, "three")]));
