@@ -2,14 +2,15 @@
 //! it tells. One real node, whose peers, disk and clock are the test's.
 
 use bytes::Bytes;
-use jetwake::command::{CheckpointNews, Report, Role, SnapshotRefusal};
+use jetwake::command::{CheckpointNews, Destination, Report, Role, SnapshotRefusal};
 use jetwake::config::GroupKind;
 use jetwake::event::{CheckpointStep, MachineSays, Request, Standing};
 use jetwake::ids::{ByteCount, Index, PeerId, Term};
 use jetwake::raft::Catchup;
 use jetwake::subject;
 use jetwake::time::Duration;
-use jetwake_sim::lone::{Append, Lone, LoneDisk, config};
+use jetwake::wire::EntryKind;
+use jetwake_sim::lone::{Append, Lone, LoneDisk, Message, config};
 
 const MEMBERS: [&str; 3] = ["n1", "n2", "n3"];
 
@@ -208,4 +209,85 @@ fn damage_that_is_found_again_is_listed_once() {
     node.feed(&record(2).led_in(1));
     node.restart_after(|disk| disk.spoil_record(2));
     assert_eq!(listed(&node), (1, 1));
+}
+
+#[test]
+fn a_leader_tells_since_when_it_leads_and_how_far_the_others_are() {
+    let mut node = Lone::plain(&MEMBERS);
+    node.elect(&["n2"]);
+    let since = node.now();
+    node.wait(Duration::from_millis(700));
+    node.acknowledge("n2", node.status().term.get(), 1);
+    let status = node.status();
+    assert_eq!((status.leader_since, status.quorum_heard), (Some(since), Some(node.now())));
+    let told: Vec<_> = status.peers.iter().map(|told| (told.peer, told.last, told.heard)).collect();
+    let [n2, n3] = ["n2", "n3"].map(PeerId::from_name);
+    let mut expected = vec![(n2, Index::new(1), Some(node.now())), (n3, Index::ZERO, None)];
+    expected.sort();
+    let mut sorted = told;
+    sorted.sort();
+    assert_eq!(sorted, expected);
+
+    let status = follower(1).status();
+    assert_eq!((status.leader_since, status.quorum_heard, status.peers.len()), (None, None, 0));
+}
+
+/// Whom the last vote request went to.
+fn asked_for_votes(node: &mut Lone) -> Vec<PeerId> {
+    node.sent();
+    let term = node.status().term;
+    node.wait_until("it asks for votes", |node| node.status().term > term);
+    let asked = node.sent().into_iter().rev().find_map(|sent| match (sent.message, sent.to) {
+        (Message::VoteRequest(_), Destination::Peers(peers)) => Some(peers.to_vec()),
+        _ => None,
+    });
+    let mut asked = asked.expect("it has asked");
+    asked.sort();
+    asked
+}
+
+#[test]
+fn who_was_added_in_vain_is_asked_for_no_vote() {
+    let mut node = follower(1);
+    let [n2, n3, n4] = ["n2", "n3", "n4"].map(PeerId::from_name);
+    let add = Append::by("n2", 1).after(1, 1).commit(1);
+    node.hear(&add.part(EntryKind::AddPeer, n4.as_bytes().to_vec()));
+    let sorted = |mut peers: Vec<PeerId>| {
+        peers.sort();
+        peers
+    };
+    assert_eq!(asked_for_votes(&mut node), sorted(vec![n2, n3, n4]));
+    let term = node.status().term.get();
+    node.hear(&Append::by("n3", term + 1).after(1, 1).commit(1).entry("instead"));
+    assert_eq!(node.status().members.len(), 3);
+    assert_eq!(asked_for_votes(&mut node), sorted(vec![n2, n3]));
+}
+
+#[test]
+fn a_peer_that_joins_hears_at_once_that_it_has_all() {
+    let mut node = Lone::plain(&MEMBERS);
+    node.elect(&["n2"]);
+    node.acknowledge("n2", node.status().term.get(), 1);
+    node.propose("two");
+    node.acknowledge("n2", node.status().term.get(), 2);
+    let n4 = PeerId::from_name("n4");
+    node.request(Request::AddPeer { peer: n4 });
+    assert_eq!(node.status().joining, Some(n4));
+    let heard = |node: &mut Lone, peer, index| -> Vec<bool> {
+        node.sent();
+        node.respond(peer, (0, index, false), None);
+        let sent = node.sent();
+        let to = sent.into_iter().filter_map(|sent| match (sent.message, sent.to) {
+            (Message::Append(append), Destination::Peers(to)) if append.entries.is_empty() => {
+                Some(to.contains(&n4))
+            }
+            _ => None,
+        });
+        to.collect()
+    };
+    assert!(heard(&mut node, "n4", 1).is_empty(), "it lacks a record");
+    assert!(heard(&mut node, "n3", 2).is_empty(), "a member needs no such word");
+    assert_eq!(heard(&mut node, "n4", 2), [true]);
+    node.acknowledge("n4", node.status().term.get(), 2);
+    assert_eq!(node.status().members.len(), 4, "and is added when it has shown that it has all");
 }
