@@ -291,3 +291,61 @@ fn a_peer_that_joins_hears_at_once_that_it_has_all() {
     node.acknowledge("n4", node.status().term.get(), 2);
     assert_eq!(node.status().members.len(), 4, "and is added when it has shown that it has all");
 }
+
+#[test]
+fn only_success_in_the_leaders_own_term_counts_towards_a_commit() {
+    let mut node = Lone::plain(&MEMBERS);
+    node.elect(&["n2"]);
+    let term = node.status().term.get();
+    node.acknowledge("n2", term, 1);
+    node.propose("two");
+    node.respond("n2", (term, 2, false), None);
+    assert_eq!(node.status().commit, Index::new(1), "what a catchup brought is no promise");
+    node.acknowledge("n2", term - 1, 2);
+    assert_eq!(node.status().commit, Index::new(1), "another leader's record stood there");
+    node.acknowledge("n2", term, 2);
+    assert_eq!(node.status().commit, Index::new(2));
+}
+
+#[test]
+fn what_waits_leaves_in_append_entries_of_the_size_that_is_allowed() {
+    // As many entries as are allowed, or as many bytes: the head has 42, and five stand before each.
+    for (entries, bytes, sizes) in [(2, 100_000, [2, 2, 1]), (100, 42 + 2 * (5 + 8), [2, 2, 1])] {
+        let mut settings = config(&MEMBERS, GroupKind::Plain);
+        settings.limits.append_entries_in_flight = 1;
+        settings.limits.append_entry_entries = entries;
+        settings.limits.append_entry_bytes = ByteCount::new(bytes);
+        let mut node = Lone::start(settings, LoneDisk::default());
+        node.elect(&["n2"]);
+        let term = node.status().term.get();
+        node.acknowledge("n2", term, 1);
+        node.propose("at once");
+        for text in ["aaaaaaaa", "bbbbbbbb", "cccccccc", "dddddddd", "eeeeeeee"] {
+            node.propose(text);
+        }
+        let mut sent = Vec::new();
+        for index in 2..=5 {
+            node.appends();
+            node.acknowledge("n2", term, index);
+            sent.extend(node.appends().iter().map(|append| append.entries.len()));
+        }
+        sent.retain(|entries| *entries > 0);
+        assert_eq!(sent, sizes, "{entries} entries, {bytes} B");
+        assert_eq!(node.applied_texts().len(), 6);
+    }
+}
+
+#[test]
+fn a_member_is_whole_only_when_the_snapshot_that_heals_it_is_on_disk() {
+    let mut node = follower(3);
+    node.restart_after(|disk| disk.spoil_record(1));
+    assert!(matches!(node.status().standing, Standing::Impaired(_)));
+    node.hear(&Append::by("n2", 1).after(1, 5).commit(5));
+    node.hold_writes();
+    node.feed(&Append::by("n2", 1).after(1, 5).commit(5).led_in(1).snapshot("state", &MEMBERS));
+    node.feed(&Append::by("n2", 1).after(1, 5).commit(5).led_in(1));
+    assert!(matches!(node.status().standing, Standing::Impaired(_)), "it may be lost again");
+    node.release_writes();
+    node.hear(&Append::by("n2", 1).after(1, 5).commit(5));
+    assert_eq!(node.status().standing, Standing::Whole);
+}
