@@ -1,5 +1,6 @@
 //! At the end all replicas hold the same messages, and say the same of their state.
 
+use jetwake::ids::Sequence;
 use serde_json::Value;
 
 use super::acked_kept::Contents;
@@ -26,7 +27,7 @@ pub fn check(replicas: &[Replica]) -> Result<(), String> {
     let Some((first, others)) = replicas.split_first() else { return Ok(()) };
     for other in others {
         messages(first, other)?;
-        if first.state != other.state {
+        if agreed(first) != agreed(other) {
             let (one, two) = (first.machine, other.machine);
             return Err(format!("{one} says {}, and {two} says {}", first.state, other.state));
         }
@@ -36,6 +37,18 @@ pub fn check(replicas: &[Replica]) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// What all replicas must say of their state. When a message came that is gone, no snapshot says.
+fn agreed(replica: &Replica) -> Value {
+    let mut state = replica.state.clone();
+    let last = state.get("last_seq").and_then(Value::as_u64).unwrap_or_default();
+    if !replica.contents.contains_key(&Sequence::new(last))
+        && let Some(fields) = state.as_object_mut()
+    {
+        fields.remove("last_ts");
+    }
+    state
 }
 
 fn messages(first: &Replica, other: &Replica) -> Result<(), String> {
@@ -64,6 +77,21 @@ fn messages(first: &Replica, other: &Replica) -> Result<(), String> {
 mod tests {
     use super::super::acked_kept::tests::contents;
     use super::*;
+
+    #[test]
+    fn when_the_last_message_came_counts_while_it_is_there() {
+        let check_with = |last: u64, times: [&str; 2]| {
+            let replica = |at: usize| Replica {
+                machine: Machine(at),
+                contents: contents(&[(1, "a"), (2, "b")]),
+                state: serde_json::json!({ "last_seq": last, "last_ts": times[at] }),
+                digest: Value::from(5),
+            };
+            check(&[replica(0), replica(1)])
+        };
+        assert_eq!(check_with(3, ["noon", "one"]), Ok(()));
+        assert!(check_with(2, ["noon", "one"]).is_err());
+    }
 
     #[test]
     fn a_difference_is_found_in_messages_and_in_words() {
