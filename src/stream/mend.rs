@@ -29,6 +29,9 @@ use crate::subject::{self, Subject};
 use crate::time::Time;
 use crate::wire::{DeleteRange, Op, StreamMessageView, SyncRequest, WireError};
 
+/// How often each member is asked for the state that members of our own kind send at the end.
+const STATE_ROUNDS: usize = 8;
+
 /// A run of lost messages, and what of it came so far.
 #[derive(Debug)]
 pub(super) struct Mending {
@@ -76,6 +79,8 @@ enum MendError {
     TooMuch { limit: u64 },
     #[error("silent for too long")]
     Silent,
+    #[error("some are gone, and the state that says so did not come")]
+    NoState,
 }
 
 impl Mending {
@@ -179,6 +184,13 @@ impl Mending {
     fn server(&self, leader: Option<PeerId>, others: &[PeerId]) -> Option<PeerId> {
         let leader = leader.filter(|leader| self.turns == 0 && others.contains(leader));
         leader.or_else(|| others.get(self.turns.checked_rem(others.len())?).copied())
+    }
+
+    /// Whether some are gone elsewhere, and nobody said since when, as members of our own kind do:
+    /// that was lost on the way. One that never says it is believed after a while.
+    fn lacks_state(&self, others: &[PeerId]) -> bool {
+        let whole = self.lost.count == Some(self.places.len() as u64);
+        !whole && self.until.is_none() && self.turns <= others.len().saturating_mul(STATE_ROUNDS)
     }
 
     /// Begins with nothing: what came is of no use.
@@ -289,7 +301,13 @@ impl Stream {
         *until = context.now + context.timers.catchup_silence;
         let server = *server;
         match mending.receive(context, payload) {
-            Ok(true) if mending.next > mending.range.1 => self.mended(context),
+            Ok(true) if mending.next > mending.range.1 => match mending.lacks_state(&self.others) {
+                true => {
+                    mending.drop_what_came();
+                    self.mending_failed(context, &MendError::NoState);
+                }
+                false => self.mended(context),
+            },
             Ok(true) => self.ask_for_piece(context, server),
             Ok(false) => {}
             Err(error) => {

@@ -3,10 +3,15 @@
 use jetwake::stream::Notice;
 
 use crate::catchup::carry;
-use crate::rig::{Replica, Store, assert_same, leader};
+use crate::rig::{Log, Replica, Store, assert_same, leader};
 
 /// A leader with a hundred messages, and a replica that starts with ten of them lost.
 fn with_lost_messages() -> (Replica, Replica) {
+    let (one, two, _) = with_log();
+    (one, two)
+}
+
+fn with_log() -> (Replica, Replica, Log) {
     let (mut one, mut log) = leader();
     let mut two = Replica::new("n2", Store::default());
     for _ in 0..100 {
@@ -14,7 +19,7 @@ fn with_lost_messages() -> (Replica, Replica) {
     }
     log.commit_to(&mut [&mut one, &mut two]);
     two.store.lost = Some((41, 50));
-    (one, two.restart())
+    (one, two.restart(), log)
 }
 
 fn is_mended(one: &Replica, two: &Replica) {
@@ -50,5 +55,34 @@ fn all_that_was_lost_is_asked_for_again_when_the_end_of_it_is_lost_too() {
         two.sent.retain(|sent| sent.to == one.me);
         carry(&mut one, &mut two);
     }
+    is_mended(&one, &two);
+}
+
+#[test]
+fn what_is_gone_elsewhere_is_not_believed_without_the_state_that_says_since_when() {
+    let (mut one, mut two, mut log) = with_log();
+    for sequence in 41..=60 {
+        log.delete(&mut one, sequence);
+    }
+    log.commit_to(&mut [&mut one]);
+    let asked = two.sent.pop_front().expect("it asks");
+    one.receive(&asked);
+    let sent = one.sent.len();
+    // A state begins with an op that NATS servers do not have.
+    one.sent.retain(|sent| sent.payload.first() != Some(&0xff));
+    assert_eq!(one.sent.len(), sent - 1);
+    while let Some(sent) = one.sent.pop_front() {
+        two.receive(&sent);
+    }
+    assert!(two.notices.iter().all(|notice| *notice != Notice::Ready), "{:?}", two.notices);
+    for _ in 0..6 {
+        if two.stream.deadline().is_none() {
+            break;
+        }
+        two.wait();
+        two.sent.retain(|sent| sent.to == one.me);
+        carry(&mut one, &mut two);
+    }
+    log.feed(&mut two);
     is_mended(&one, &two);
 }

@@ -247,8 +247,8 @@ fn draw_limits(limits: &mut Limits, dice: &mut Dice) {
     limits.follower_unwritten = small(limits.follower_unwritten, 600);
     // With room for one record or message alone, who lacks many does not get them in time.
     limits.log_catchup_in_flight = small(limits.log_catchup_in_flight, 10_000);
-    limits.stream_catchups_in_flight = small(limits.stream_catchups_in_flight, 4_000);
-    limits.stream_catchup_bytes = small(limits.stream_catchup_bytes, 4_000);
+    limits.stream_catchups_in_flight = small(limits.stream_catchups_in_flight, 20_000);
+    limits.stream_catchup_bytes = small(limits.stream_catchup_bytes, 20_000);
     limits.proposals_waiting = small(limits.proposals_waiting, 100_000);
     limits.batch_bytes = small(limits.batch_bytes, 2_000);
     limits.store_in_flight = small(limits.store_in_flight, 1_000);
