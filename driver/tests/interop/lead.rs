@@ -43,7 +43,7 @@ async fn publish_to_ours(ours: &Ours, from: usize, to: usize) {
 }
 
 /// Waits until a real server's replica is as ours.
-async fn follows(bed: &mut Bed, server: usize, ours: &Ours) {
+pub(crate) async fn follows(bed: &mut Bed, server: usize, ours: &Ours) {
     let mut last = Value::Null;
     for _ in 0..PATIENCE.as_millis() / 100 {
         let told = bed.ask(server, json!({"do": "streams"})).await.expect("the streams");

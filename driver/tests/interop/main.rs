@@ -5,6 +5,7 @@
 mod access;
 mod bed;
 mod beds;
+mod catchups;
 mod clients;
 mod cost;
 mod faults;

@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use async_nats::Client as NatsClient;
 use jetwake::command::Message;
+use jetwake::event::Request;
 use jetwake::ids::{ByteCount, Sequence};
 use jetwake_driver::client::{Access, Client, NodeAddress};
 use jetwake_driver::transport::tls::Security;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::bed::{Bed, PATIENCE, api, name};
 
@@ -156,7 +158,7 @@ impl Ours {
     }
 
     /// Asks it to do something.
-    pub(crate) async fn ask(&self, request: &jetwake::event::Request) -> Result<Value, String> {
+    pub(crate) async fn ask(&self, request: &Request) -> Result<Value, String> {
         let asked = self.client().await.request_json(&self.stream, request).await;
         asked.map_err(|error| error.to_string())
     }
@@ -176,12 +178,17 @@ impl Ours {
 
     /// Waits until what it holds is what the servers hold: the state, and every message.
     pub(crate) async fn same_as(&self, client: &NatsClient) {
-        let mut last = (Value::Null, Value::Null);
-        for _ in 0..PATIENCE.as_millis() / 100 {
+        let (mut last, begun) = ((Value::Null, Value::Null), Instant::now());
+        while begun.elapsed() < PATIENCE {
             let what = format!("STREAM.INFO.{}", self.stream);
             let theirs = api(client, &what, &json!({})).await.unwrap_or_default();
             let theirs = theirs["state"].clone();
-            let ours = self.info().await["state"].clone();
+            let info = self.info().await;
+            let ours = info["state"].clone();
+            if info["cluster"]["leader"] == name(self.place) {
+                // The API is answered by a server that leads.
+                let _ = self.ask(&Request::StepDown { to: None }).await;
+            }
             let same = |key: &str| theirs[key] == ours[key];
             let keys = [
                 "messages",
@@ -192,7 +199,9 @@ impl Ours {
                 "first_ts",
                 "last_ts",
             ];
-            if theirs["last_seq"].is_u64() && keys.into_iter().all(same) {
+            // Before it has all, it hands out nothing.
+            let current = info["jetwake"]["current"] == true;
+            if current && theirs["last_seq"].is_u64() && keys.into_iter().all(same) {
                 return compare(client, &self.stream, self.messages().await).await;
             }
             last = (theirs, ours);
@@ -207,7 +216,16 @@ pub(crate) async fn compare(client: &NatsClient, stream: &str, ours: Vec<Message
     assert!(!ours.is_empty());
     for message in ours {
         let asked = json!({"seq": message.sequence});
-        let theirs = api(client, &format!("STREAM.MSG.GET.{stream}"), &asked).await;
+        let what = format!("STREAM.MSG.GET.{stream}");
+        let mut theirs = api(client, &what, &asked).await;
+        // Between two leaders there is nobody to ask.
+        for _ in 0..PATIENCE.as_millis() / 100 {
+            if !theirs.as_ref().is_err_and(|error| error["code"] == 503) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            theirs = api(client, &what, &asked).await;
+        }
         let theirs = theirs.unwrap_or_else(|error| panic!("{}: {error}", message.sequence));
         let theirs = &theirs["message"];
         let text = |bytes: &[u8]| {

@@ -8,7 +8,7 @@ use jetwake::event::Standing;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::bed::{Bed, META, PATIENCE, Plan, Release, api, create, name, publish};
+use super::bed::{Bed, HEARTBEAT, META, PATIENCE, Plan, Release, api, create, name, publish};
 use super::member::{Member, Voice, listen};
 
 #[tokio::test]
@@ -129,14 +129,21 @@ async fn vote(release: Release) {
     stage.bed.kill(first);
     let leader = stage.bed.leader(&stage.group).await;
     assert_eq!(leader, second);
-    let (votes, vote) = {
-        let part = stage.ours.look();
-        (part.votes[0].0, part.files[0].vote.expect("a vote on disk"))
-    };
-    let told = stage.bed.group(second, &stage.group).await.expect("the group");
+    let votes = stage.ours.look().votes[0].0;
     assert!(votes > granted, "no leader without our vote");
-    assert_eq!(vote.vote.map(|peer| json!(peer.to_string())), Some(told["me"].clone()));
-    assert_eq!(vote.term.get(), told["term"].as_u64().expect("a term"));
+    // A busy machine may see it elected more than once.
+    let begun = Instant::now();
+    loop {
+        let told = stage.bed.group(second, &stage.group).await.expect("the group");
+        let vote = stage.ours.look().files[0].vote.expect("a vote on disk");
+        let elected = vote.vote.map(|peer| json!(peer.to_string())) == Some(told["me"].clone())
+            && Some(vote.term.get()) == told["term"].as_u64();
+        if elected {
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "it leads without our vote: {vote:?}, {told}");
+        tokio::time::sleep(HEARTBEAT).await;
+    }
     stage.publish("by our vote").await;
     stage.caught_up().await;
 
