@@ -9,9 +9,10 @@ use jetwake::wire::{
     ApiResponse, AppendEntry, AppendResponse, BatchMessage, ClusterInfo, ConsumerAssignment,
     ConsumerConfig, ConsumerInfo, ConsumerInfoResponse, ConsumerOp, ConsumerState, DeleteBlock,
     DeleteRange, GoTime, LegacyStreamState, MessageDelete, MetaSnapshot, PeerState,
-    PublishAckResponse, RaftSnapshot, SequenceSet, StreamAlternate, StreamAssignment, StreamConfig,
-    StreamInfo, StreamInfoResponse, StreamMessage, StreamOp, StreamPurge, StreamState, SyncRequest,
-    TermAndVote, VoteRequest, VoteResponse, WireError, s2, s2_stream,
+    PublishAckResponse, RaftSnapshot, SequenceSet, SnapshotHead, SnapshotReader, SnapshotTransfer,
+    StreamAlternate, StreamAssignment, StreamConfig, StreamInfo, StreamInfoResponse, StreamMessage,
+    StreamOp, StreamPurge, StreamState, SyncRequest, TermAndVote, VoteRequest, VoteResponse,
+    WireError, s2, s2_stream,
 };
 
 /// Bounds so small that an input of a few bytes which takes more memory is noticed.
@@ -243,6 +244,32 @@ pub fn raft_snapshot(input: &[u8]) {
         |snapshot, buffer| snapshot.encode(&group, buffer),
         RaftSnapshot::encoded_len,
     );
+    let whole = RaftSnapshot::decode(&Bytes::copy_from_slice(input), &group).ok();
+    for part in [1, 7, 4096] {
+        let read = snapshot_in_parts(input, part, &group);
+        // In parts no more members are taken than the limits allow.
+        assert!(read.is_none() || read == whole, "parts of {part} bytes");
+    }
+}
+
+fn snapshot_in_parts(input: &[u8], part: usize, group: &GroupName) -> Option<RaftSnapshot> {
+    let mut reader = SnapshotReader::new(group, input.len() as u64, &limits()).ok()?;
+    let mut data = Vec::new();
+    for part in input.chunks(part) {
+        data.extend_from_slice(&reader.push(&Bytes::copy_from_slice(part)).ok()?);
+    }
+    let (head, _) = reader.finish().ok()?;
+    let SnapshotHead { last_term, last_index, peer_state } = head;
+    Some(RaftSnapshot { last_term, last_index, peer_state, data: data.into() })
+}
+
+/// A message about a snapshot in parts.
+pub fn snapshot_transfer(input: &[u8]) {
+    let message = Bytes::copy_from_slice(input);
+    if let Ok(message) = SnapshotTransfer::decode(&message) {
+        assert!(SnapshotTransfer::is_one(input));
+        assert_eq!(SnapshotTransfer::decode(&message.to_bytes()), Ok(message));
+    }
 }
 
 /// A set of sequences; its runs must be its sequences.

@@ -34,6 +34,7 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("s2_block", formats::s2_block),
     ("s2_stream", formats::s2_stream),
     ("sequence_set", formats::sequence_set),
+    ("snapshot_transfer", formats::snapshot_transfer),
     ("stream_assignment", formats::stream_assignment),
     ("stream_info", formats::stream_info),
     ("stream_message", formats::stream_message),
