@@ -356,6 +356,22 @@ fn while_nobody_leads_the_other_members_are_asked_in_turn() {
     assert_same(&one, &two);
 }
 
+/// It may have the only copy, when its log is gone and its store is whole.
+#[test]
+fn who_lost_its_log_serves_what_it_has_applied() {
+    let (mut one, mut two, _) = behind(100);
+    let (index, state) = snapshot(&mut one);
+    install(&mut two, index, &state);
+    let asked = request_of(&mut two);
+    let (from, nothing) = (Some(asked.from), Index::ZERO);
+    one.with_stream(|stream, cx| {
+        stream.handle_sync_request(cx, from, asked.reply, &asked.payload, nothing);
+    });
+    carry(&mut one, &mut two);
+    assert_eq!(two.notices, [Notice::CaughtUp]);
+    assert_same(&one, &two);
+}
+
 #[test]
 fn who_leads_and_lacks_messages_steps_down() {
     let (mut one, mut two, _) = behind(100);

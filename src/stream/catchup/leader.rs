@@ -356,9 +356,10 @@ impl Server {
 }
 
 /// Whether the asker knows of records that this node will never apply, or of messages that it
-/// lacks with all of them applied.
+/// lacks with all of them applied. A log that went bad may end before what was applied.
 fn behind(min_applied: Index, last: Sequence, standing: Standing) -> bool {
-    standing.log < min_applied || standing.applied >= min_applied && standing.last < last
+    standing.log.max(standing.applied) < min_applied
+        || standing.applied >= min_applied && standing.last < last
 }
 
 /// What goes out for one read: payloads that share one allocation, and what awaits an ack.
