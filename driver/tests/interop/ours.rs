@@ -185,10 +185,7 @@ impl Ours {
             let theirs = theirs["state"].clone();
             let info = self.info().await;
             let ours = info["state"].clone();
-            if info["cluster"]["leader"] == name(self.place) {
-                // The API is answered by a server that leads.
-                let _ = self.ask(&Request::StepDown { to: None }).await;
-            }
+            self.hands_over_if_it_leads(&info).await;
             let same = |key: &str| theirs[key] == ours[key];
             let keys = [
                 "messages",
@@ -202,32 +199,34 @@ impl Ours {
             // Before it has all, it hands out nothing.
             let current = info["jetwake"]["current"] == true;
             if current && theirs["last_seq"].is_u64() && keys.into_iter().all(same) {
-                return compare(client, &self.stream, self.messages().await).await;
+                let held = self.messages().await;
+                return compare(client, &self.stream, held, Some(self)).await;
             }
             last = (theirs, ours);
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         panic!("theirs {}\nours {}\n{}", last.0, last.1, self.info().await);
     }
+
+    /// The API is answered by a server that leads, and ours is none.
+    async fn hands_over_if_it_leads(&self, info: &Value) {
+        if info["cluster"]["leader"] == name(self.place) {
+            let _ = self.ask(&Request::StepDown { to: None }).await;
+        }
+    }
 }
 
-/// Holds every message of ours against that of whoever leads the stream.
-pub(crate) async fn compare(client: &NatsClient, stream: &str, ours: Vec<Message>) {
-    assert!(!ours.is_empty());
-    for message in ours {
-        let asked = json!({"seq": message.sequence});
-        let what = format!("STREAM.MSG.GET.{stream}");
-        let mut theirs = api(client, &what, &asked).await;
-        // Between two leaders there is nobody to ask.
-        for _ in 0..PATIENCE.as_millis() / 100 {
-            if !theirs.as_ref().is_err_and(|error| error["code"] == 503) {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            theirs = api(client, &what, &asked).await;
-        }
-        let theirs = theirs.unwrap_or_else(|error| panic!("{}: {error}", message.sequence));
-        let theirs = &theirs["message"];
+/// Holds every message of ours against that of whoever leads the stream; who may lead it of ours, if
+/// somebody may.
+pub(crate) async fn compare(
+    client: &NatsClient,
+    stream: &str,
+    held: Vec<Message>,
+    ours: Option<&Ours>,
+) {
+    assert!(!held.is_empty());
+    for message in held {
+        let theirs = theirs(client, stream, message.sequence, ours).await;
         let text = |bytes: &[u8]| {
             if bytes.is_empty() { Value::Null } else { json!(base64(bytes)) }
         };
@@ -237,6 +236,30 @@ pub(crate) async fn compare(client: &NatsClient, stream: &str, ours: Vec<Message
         let time: jetwake::wire::GoTime =
             serde_json::from_value(theirs["time"].clone()).expect("a time");
         assert_eq!(time, jetwake::wire::GoTime::from_time(message.time));
+    }
+}
+
+/// A message as the servers have it.
+async fn theirs(
+    client: &NatsClient,
+    stream: &str,
+    sequence: Sequence,
+    ours: Option<&Ours>,
+) -> Value {
+    let (asked, begun) = (json!({"seq": sequence}), Instant::now());
+    let what = format!("STREAM.MSG.GET.{stream}");
+    loop {
+        match api(client, &what, &asked).await {
+            Ok(theirs) => return theirs["message"].clone(),
+            Err(error) if begun.elapsed() > PATIENCE => panic!("{sequence}: {error}"),
+            // Between two leaders there is nobody to ask, nor while ours leads.
+            Err(_) => {
+                if let Some(ours) = ours {
+                    ours.hands_over_if_it_leads(&ours.info().await).await;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
     }
 }
 
