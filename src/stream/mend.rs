@@ -186,11 +186,17 @@ impl Mending {
         leader.or_else(|| others.get(self.turns.checked_rem(others.len())?).copied())
     }
 
+    /// Whether as many came as the store had.
+    fn is_whole(&self) -> bool {
+        self.lost.count == Some(self.places.len() as u64)
+    }
+
     /// Whether some are gone elsewhere, and nobody said since when, as members of our own kind do:
     /// that was lost on the way. One that never says it is believed after a while.
     fn lacks_state(&self, others: &[PeerId]) -> bool {
-        let whole = self.lost.count == Some(self.places.len() as u64);
-        !whole && self.until.is_none() && self.turns <= others.len().saturating_mul(STATE_ROUNDS)
+        !self.is_whole()
+            && self.until.is_none()
+            && self.turns <= others.len().saturating_mul(STATE_ROUNDS)
     }
 
     /// Begins with nothing: what came is of no use.
@@ -340,22 +346,25 @@ impl Stream {
     }
 
     /// A server that sent a part waits for acknowledgements: it is asked for as much at once from now
-    /// on. One that sent nothing is given up; so is one that sent all but the end, without which it is
-    /// not known what that is to be kept by.
+    /// on. One that sent nothing is given up; so is one that sent all but the end, which tells
+    /// whether some are gone since.
     fn mending_fell_silent(&mut self, context: &mut Context<'_>, server: PeerId) {
         let Phase::Restoring(Restore { mending: Some(mending), .. }) = &mut self.phase else {
             return;
         };
-        let came = mending.came();
-        if mending.next > mending.range.1 {
-            mending.drop_what_came();
-            return self.mending_failed(context, &MendError::Silent);
+        let all = mending.next > mending.range.1;
+        match mending.came() {
+            came if came > 0 && !all => {
+                mending.piece = came;
+                self.ask_for_piece(context, server);
+            }
+            _ => {
+                if all {
+                    mending.drop_what_came();
+                }
+                self.mending_failed(context, &MendError::Silent);
+            }
         }
-        if came == 0 {
-            return self.mending_failed(context, &MendError::Silent);
-        }
-        mending.piece = came;
-        self.ask_for_piece(context, server);
     }
 
     /// All that a member has of the lost messages is here.
@@ -363,11 +372,11 @@ impl Stream {
         let Phase::Restoring(restore) = &mut self.phase else { return };
         let Some(mending) = restore.mending.take() else { return };
         mending.stop_listening(context);
+        // All that there were, or all that there are at the same record.
+        let whole = mending.is_whole();
         let Mending { lost, block, places, until, .. } = mending;
         let block = block.freeze();
         let applied = restore.mark().applied;
-        // All that there were, or all that there are at the same record.
-        let whole = lost.count == Some(places.len() as u64);
         let ahead = until.filter(|until| !whole && until.index > applied);
         let mark = restore.took_from(ahead);
         let LostMessages { first, last, .. } = lost;

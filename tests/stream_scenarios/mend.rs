@@ -28,6 +28,18 @@ fn is_mended(one: &Replica, two: &Replica) {
     assert_same(one, two);
 }
 
+/// It waits in vain, rests, and asks the next member, which is not there, and then this one.
+fn ask_in_turn(one: &mut Replica, two: &mut Replica) {
+    for _ in 0..6 {
+        if two.stream.deadline().is_none() {
+            break;
+        }
+        two.wait();
+        two.sent.retain(|sent| sent.to == one.me);
+        carry(one, two);
+    }
+}
+
 #[test]
 fn what_the_store_lost_comes_from_another_member() {
     let (mut one, mut two) = with_lost_messages();
@@ -46,15 +58,7 @@ fn all_that_was_lost_is_asked_for_again_when_the_end_of_it_is_lost_too() {
         two.receive(&sent);
     }
     two.sent.clear();
-    // It waits in vain, rests, and asks the next member, which is not there, and then this one.
-    for _ in 0..6 {
-        if two.stream.deadline().is_none() {
-            break;
-        }
-        two.wait();
-        two.sent.retain(|sent| sent.to == one.me);
-        carry(&mut one, &mut two);
-    }
+    ask_in_turn(&mut one, &mut two);
     is_mended(&one, &two);
 }
 
@@ -75,14 +79,7 @@ fn what_is_gone_elsewhere_is_not_believed_without_the_state_that_says_since_when
         two.receive(&sent);
     }
     assert!(two.notices.iter().all(|notice| *notice != Notice::Ready), "{:?}", two.notices);
-    for _ in 0..6 {
-        if two.stream.deadline().is_none() {
-            break;
-        }
-        two.wait();
-        two.sent.retain(|sent| sent.to == one.me);
-        carry(&mut one, &mut two);
-    }
+    ask_in_turn(&mut one, &mut two);
     log.feed(&mut two);
     is_mended(&one, &two);
 }
