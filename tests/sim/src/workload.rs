@@ -244,8 +244,8 @@ fn draw_limits(limits: &mut Limits, dice: &mut Dice) {
     limits.log_cache = small(limits.log_cache, 1_000);
     limits.load = small(limits.load, 1_000);
     limits.follower_held = small(limits.follower_held, 1_000);
-    limits.follower_unwritten = small(limits.follower_unwritten, 600);
-    // With room for one record or message alone, who lacks many does not get them in time.
+    // With room for a record or two alone, who lacks many does not get them in time.
+    limits.follower_unwritten = small(limits.follower_unwritten, 5_000);
     limits.log_catchup_in_flight = small(limits.log_catchup_in_flight, 10_000);
     limits.stream_catchups_in_flight = small(limits.stream_catchups_in_flight, 20_000);
     limits.stream_catchup_bytes = small(limits.stream_catchup_bytes, 20_000);
