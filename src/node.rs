@@ -190,7 +190,7 @@ impl Node {
                 }
             }
             Event::WriteFailed { group, failure, .. } | Event::StoreFailed { group, failure } => {
-                self.with(group, |group, cx| group.raft().handle_failure(cx, &failure));
+                self.with(group, |group, cx| group.handle_failure(cx, &failure));
             }
             Event::Stored { through } => {
                 while let Some(group) = self.out.next_stored(through) {

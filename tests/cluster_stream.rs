@@ -101,6 +101,44 @@ fn a_stream_is_healthy_when_group_and_messages_are_there() {
     cluster.settle_soundly();
 }
 
+/// Whether a machine's stream lacks messages.
+fn lacks_messages(cluster: &Cluster, machine: Machine) -> bool {
+    let node = cluster.process(machine).node.as_ref();
+    let health = node.and_then(|node| node.health(GROUP, cluster.now()));
+    matches!(health, Some(Health::CatchingUp { what: Lacking::Messages, .. }))
+}
+
+#[test]
+fn a_disk_that_is_full_in_a_catchup_frees_what_its_server_holds_at_once() {
+    let mut setup = setup();
+    setup.limits.stream_catchup_messages = 4;
+    setup.limits.read_messages = 4;
+    let mut cluster = busy_cluster(12, setup);
+    let follower = leave_behind(&mut cluster);
+    let step = Duration::from_millis(1);
+    while !lacks_messages(&cluster, follower) {
+        cluster.run_for(step);
+    }
+    let held = |cluster: &Cluster| {
+        let leader = cluster.leader(GROUP).expect("one leads");
+        cluster.process(leader).node.as_ref().expect("it runs").catchup_bytes()
+    };
+    assert!(held(&cluster) > 0);
+    cluster.disk_mut(follower).full = true;
+    let full = cluster.now();
+    while !cluster.stands_aside(follower) {
+        cluster.run_for(step);
+    }
+    cluster.run_for(step * 10);
+    assert_eq!(held(&cluster), 0);
+    let took = cluster.now().since(full);
+    assert!(took < quick_timers().catchup_silence / 2, "that took {} ms", took.as_millis());
+    cluster.disk_mut(follower).full = false;
+    cluster.crash(follower);
+    cluster.restart(follower);
+    cluster.settle_soundly();
+}
+
 #[test]
 fn deletes_and_a_purge_that_a_follower_missed_reach_it_by_the_catchup() {
     let mut cluster = busy_cluster(2, setup());

@@ -17,7 +17,7 @@ use crate::command::{Answer, Report};
 use crate::config::{GroupConfig, GroupKind};
 use crate::consumer::{self, Consumer};
 use crate::context::Context;
-use crate::event::{Damaged, LostMessages, Opened, Request, StoreMark, StoredMessage};
+use crate::event::{Damaged, Failure, LostMessages, Opened, Request, StoreMark, StoredMessage};
 use crate::ids::{GroupId, GroupName, LoadId, PeerId, RequestId, Sequence, StoreId, Term};
 use crate::limits::Limits;
 use crate::raft::{Change, Raft, StateForm, Status};
@@ -236,6 +236,14 @@ impl Group {
         }
     }
 
+    /// A write of the group's log or store failed.
+    pub(super) fn handle_failure(&mut self, context: &mut Context<'_>, failure: &Failure) {
+        if let Machine::Stream(stream) = &mut self.machine {
+            stream.handle_failure(context, failure);
+        }
+        self.raft.handle_failure(context, failure);
+    }
+
     pub(super) fn handle_stored(&mut self, through: StoreId) {
         if let Machine::Stream(stream) = &mut self.machine {
             stream.handle_stored(through);
@@ -264,7 +272,7 @@ impl Group {
         &mut self,
         context: &mut Context<'_>,
         load: LoadId,
-        failure: &crate::event::Failure,
+        failure: &Failure,
     ) {
         match &mut self.machine {
             Machine::Stream(stream) if !self.raft.owns_load(load) => {

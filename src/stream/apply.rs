@@ -17,6 +17,7 @@ use alloc::vec::Vec;
 use bytes::{Bytes, BytesMut};
 use thiserror::Error;
 
+use super::catchup::stopped::Stopped;
 use super::contents::Applied;
 use super::counter::value_of;
 use super::header::{self, Fields};
@@ -397,7 +398,7 @@ impl Stream {
         self.server.stop(context);
         context.out.report(self.group, Report::StoodAside(why.clone()));
         self.notices.push_back(Notice::Stopped(why.clone()));
-        self.phase = Phase::Stopped(why);
+        self.phase = Phase::Stopped(Stopped::new(why));
     }
 }
 

@@ -62,6 +62,7 @@ use crate::wire::{
 use catchup::follower::{CatchupProgress, Follower};
 use catchup::leader::{Server, Standing, Verdict};
 use catchup::peers::CatchupPeers;
+use catchup::stopped::Stopped;
 use contents::{Applied, Contents};
 use leadership::Leadership;
 use read::Reads;
@@ -116,7 +117,7 @@ enum Phase {
     /// Lacks messages of a snapshot.
     CatchingUp(Follower),
     /// Cannot go on.
-    Stopped(String),
+    Stopped(Stopped),
 }
 
 /// A snapshot whose store is not on disk yet.
@@ -266,8 +267,12 @@ impl Stream {
         self.leadership_lost(context);
         self.close_reads(context);
         self.server.stop(context);
-        if let Phase::CatchingUp(follower) = &mut self.phase {
-            follower.abort(context, &mut self.contents, "the replica is closed");
+        match &mut self.phase {
+            Phase::CatchingUp(follower) => {
+                follower.abort(context, &mut self.contents, "the replica is closed");
+            }
+            Phase::Stopped(stopped) => stopped.stop_listening(context),
+            Phase::Opening | Phase::Restoring(_) | Phase::Current => {}
         }
     }
 
@@ -306,7 +311,7 @@ impl Stream {
     /// Why the stream cannot go on, if it cannot.
     pub fn stopped(&self) -> Option<&str> {
         match &self.phase {
-            Phase::Stopped(why) => Some(why),
+            Phase::Stopped(stopped) => Some(stopped.why()),
             _ => None,
         }
     }
@@ -512,7 +517,8 @@ impl Stream {
         let follower = match &self.phase {
             Phase::CatchingUp(follower) => follower.deadline(&self.contents),
             Phase::Restoring(restore) => restore.mending.as_ref().map(mend::Mending::deadline),
-            _ => None,
+            Phase::Stopped(stopped) => stopped.deadline(),
+            Phase::Opening | Phase::Current => None,
         };
         let catchup = self.server.deadline().into_iter().chain(follower).min();
         let expiry = self.expiry_deadline().map(|time| (time, Wake::Expiry));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use jetwake::budget::Charge;
+use jetwake::event::{Damage, Failure};
 use jetwake::ids::{ByteCount, Index, PeerId, Sequence, Term};
 use jetwake::random::Random;
 use jetwake::stream::Notice;
@@ -582,4 +583,79 @@ fn a_server_that_never_stops_sending_is_stopped() {
     }
     two.with_stream(|_, _| {});
     assert!(two.reports.iter().any(|what| what.contains("wait for the disk")), "{:?}", two.reports);
+}
+
+fn full() -> Failure {
+    let what = "28 bytes left".to_string();
+    Failure::Full(Damage { file: "store".into(), offset: None, what })
+}
+
+/// A leader that may send no more than a few messages unacknowledged, and a follower that has asked.
+fn served_in_small_steps() -> (Replica, Replica) {
+    let (mut one, mut two, _) = behind(100);
+    (one.limits.stream_catchup_messages, one.limits.read_messages) = (10, 5);
+    let (index, state) = snapshot(&mut one);
+    install(&mut two, index, &state);
+    let request = request_of(&mut two);
+    one.receive(&request);
+    assert!(one.budget.total() > 0 && one.stream.catchup_peers().any());
+    (one, two)
+}
+
+fn assert_served_no_longer(one: &Replica) {
+    assert_eq!((one.budget.total(), one.stream.deadline()), (0, None), "what it held is free");
+    assert!(!one.stream.catchup_peers().any());
+    assert!(one.reports.iter().any(|what| what.contains("28 bytes left")), "{:?}", one.reports);
+}
+
+#[test]
+fn who_has_a_full_disk_tells_who_serves_it_at_once() {
+    let (mut one, mut two) = served_in_small_steps();
+    two.hold_syncs = true;
+    for sent in std::mem::take(&mut one.sent) {
+        two.receive(&sent);
+    }
+    assert!(two.sent.is_empty(), "nothing is on disk yet");
+    two.with_stream(|stream, cx| stream.handle_failure(cx, &full()));
+    assert_eq!(two.sent.len(), 1, "and no ack of what may not be on disk");
+    one.receive(&two.sent.pop_front().expect("the server is told"));
+    assert_served_no_longer(&one);
+    two.release_syncs();
+    assert!(two.sent.is_empty() && two.stream.deadline().is_none(), "it has no more to say");
+    assert_eq!(two.stream.stopped(), Some("no space is left: store: 28 bytes left"));
+    let progress = two.stream.catchup(two.now).expect("there was one");
+    assert_eq!(progress.phase, "no space is left: store: 28 bytes left");
+}
+
+/// The first messages may carry no reply: there is nowhere to say it before one does.
+#[test]
+fn who_cannot_say_yet_that_its_disk_is_full_says_it_at_the_next_message() {
+    let (mut one, mut two) = served_in_small_steps();
+    let kept = two.kept();
+    assert!(one.sent.front().is_some_and(|first| first.reply.is_none()), "a reply is for several");
+    two.with_stream(|stream, cx| stream.handle_failure(cx, &full()));
+    two.with_stream(|stream, cx| stream.handle_failure(cx, &full()));
+    assert!(two.sent.is_empty() && two.stream.deadline().is_some());
+    let stranger = PeerId::from_name("n9");
+    for sent in std::mem::take(&mut one.sent) {
+        two.receive(&Sent { from: stranger, ..sent.clone() });
+        two.receive(&sent);
+    }
+    assert_eq!(two.sent.len(), 1, "it is said once");
+    one.receive(&two.sent.pop_front().expect("the server is told"));
+    assert_served_no_longer(&one);
+    assert_eq!(two.stream.deadline(), None);
+    assert_eq!(two.kept(), kept, "nothing more is kept");
+}
+
+#[test]
+fn a_server_that_sends_nothing_more_is_not_listened_to_for_ever() {
+    let (mut one, mut two) = served_in_small_steps();
+    two.with_stream(|stream, cx| stream.handle_failure(cx, &full()));
+    assert_eq!(two.wait(), two.timers.catchup_start);
+    assert_eq!(two.stream.deadline(), None);
+    for sent in std::mem::take(&mut one.sent) {
+        two.receive(&sent);
+    }
+    assert!(two.sent.is_empty());
 }

@@ -17,6 +17,7 @@ use alloc::vec::Vec;
 use bytes::{Bytes, BytesMut};
 use thiserror::Error;
 
+use super::stopped::Untold;
 use crate::canary::Canary;
 use crate::command::{Command, Destination, Place, Report, StoreChange};
 use crate::context::Context;
@@ -110,10 +111,11 @@ struct Received {
     last_ack: Option<Ack>,
 }
 
+/// Where a server awaits an answer.
 #[derive(Clone, Debug)]
-struct Ack {
-    to: Destination,
-    subject: Subject,
+pub(super) struct Ack {
+    pub(super) to: Destination,
+    pub(super) subject: Subject,
 }
 
 /// Why a catchup cannot go on as it is.
@@ -250,10 +252,16 @@ impl Stream {
         reply: Option<Subject>,
         payload: &Bytes,
     ) {
-        if matches!(self.phase, Phase::Restoring(_)) {
-            return self.handle_mending_message(context, from, inbox, payload);
-        }
-        let Phase::CatchingUp(follower) = &mut self.phase else { return };
+        let follower = match &mut self.phase {
+            Phase::CatchingUp(follower) => follower,
+            Phase::Restoring(_) => {
+                return self.handle_mending_message(context, from, inbox, payload);
+            }
+            Phase::Stopped(stopped) => {
+                return stopped.handle_message(context, from, inbox, reply, payload);
+            }
+            Phase::Opening | Phase::Current => return,
+        };
         if !follower.awaits(from, inbox) {
             return;
         }
@@ -315,7 +323,11 @@ impl Stream {
 
     /// A moment of [`deadline`](Stream::deadline) has come.
     pub(in crate::stream) fn catchup_deadline(&mut self, context: &mut Context<'_>) {
-        let Phase::CatchingUp(follower) = &mut self.phase else { return };
+        let follower = match &mut self.phase {
+            Phase::CatchingUp(follower) => follower,
+            Phase::Stopped(stopped) => return stopped.handle_deadline(context),
+            Phase::Opening | Phase::Restoring(_) | Phase::Current => return,
+        };
         match follower.step {
             Step::Receiving { until, .. } if context.now >= until => {
                 return self.catchup_failed(context, &CatchupError::Stalled);
@@ -410,7 +422,7 @@ impl Follower {
         }
     }
 
-    fn progress(&self, contents: &Contents, now: Time) -> CatchupProgress {
+    pub(super) fn progress(&self, contents: &Contents, now: Time) -> CatchupProgress {
         CatchupProgress {
             phase: self.doing(),
             done: self.done,
@@ -615,10 +627,22 @@ impl Follower {
         self.stop_listening(context);
         self.received.flush(context, contents);
         let received = core::mem::take(&mut self.received);
-        if let Some(Ack { to, subject }) = received.last_ack {
-            let payload = Bytes::copy_from_slice(why.as_bytes());
-            context.out.push(Command::Send { to, subject, reply: None, payload });
+        if let Some(ack) = received.last_ack {
+            ack.abort(context, why);
         }
+    }
+
+    /// Tells the server to stop: nothing of what it sends can be kept. It is left if it cannot be
+    /// told yet.
+    pub(super) fn give_up(&mut self, context: &mut Context<'_>, why: &str) -> Option<Untold> {
+        let received = core::mem::take(&mut self.received);
+        let Step::Receiving { server, inbox, until, .. } = &self.step else { return None };
+        let Some(ack) = received.last_ack else {
+            return Some(Untold { server: *server, inbox: inbox.clone(), until: *until });
+        };
+        ack.abort(context, why);
+        self.stop_listening(context);
+        None
     }
 
     fn stop_listening(&self, context: &mut Context<'_>) {

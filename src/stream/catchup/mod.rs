@@ -4,3 +4,4 @@
 pub(super) mod follower;
 pub mod leader;
 pub mod peers;
+pub(super) mod stopped;
