@@ -251,8 +251,8 @@ impl Node {
             }
         }
         self.follow_assignments();
-        while let Some(group) = self.budget.woken() {
-            self.with(group, |group, cx| group.budget_available(cx));
+        while let Some((group, token)) = self.budget.woken() {
+            self.with(group, |group, cx| group.budget_available(cx, token));
         }
     }
 

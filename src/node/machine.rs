@@ -22,7 +22,7 @@ use crate::ids::{GroupId, GroupName, LoadId, PeerId, RequestId, Sequence, StoreI
 use crate::limits::Limits;
 use crate::raft::{Change, Raft, StateForm, Status};
 use crate::stream::{Notice, Proposal, Stream, decode_state};
-use crate::subject::{Kind, Subject};
+use crate::subject::{Kind, Subject, Token};
 use crate::time::Time;
 use crate::wire::{ApiError, ApiResponse, EntryKind, ResponseType, WireError};
 
@@ -294,9 +294,9 @@ impl Group {
         }
     }
 
-    pub(super) fn budget_available(&mut self, context: &mut Context<'_>) {
+    pub(super) fn budget_available(&mut self, context: &mut Context<'_>, token: Token) {
         if let Machine::Stream(stream) = &mut self.machine {
-            stream.budget_available(context);
+            stream.budget_available(context, token);
         }
     }
 

@@ -505,9 +505,9 @@ impl Stream {
         self.end_served(context);
     }
 
-    /// It is this stream's turn to take room of the node's budget.
-    pub fn budget_available(&mut self, context: &mut Context<'_>) {
-        self.server.budget_available(context);
+    /// It is the turn of one that this stream serves to take room of the node's budget.
+    pub fn budget_available(&mut self, context: &mut Context<'_>, token: Token) {
+        self.server.budget_available(context, token);
         self.end_served(context);
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use jetwake::budget::Charge;
+use jetwake::budget::{Budget, Charge};
 use jetwake::event::{Damage, Failure};
 use jetwake::ids::{ByteCount, Index, PeerId, Sequence, Term};
 use jetwake::random::Random;
@@ -305,8 +305,40 @@ fn who_waits_in_line_longer_than_it_listens_is_sent_nothing() {
     assert!(one.sent.is_empty(), "others have all the room");
     assert_eq!(one.wait(), one.timers.catchup_start);
     one.budget.release_last(&mut others);
-    one.with_stream(|stream, cx| stream.budget_available(cx));
+    assert_eq!(one.budget.woken(), None, "nobody is in line any more");
     assert!(one.sent.is_empty(), "nobody listens there any more");
+}
+
+/// Found by a random seed: with room for one read at a time, who was served first had all of it, since
+/// its acknowledgement made the room that it took.
+#[test]
+fn those_who_are_served_share_the_room_in_turn() {
+    let (mut one, mut two, _) = behind(100);
+    one.limits.load = ByteCount::new(200);
+    one.budget = Budget::new(1);
+    let (index, state) = snapshot(&mut one);
+    install(&mut two, index, &state);
+    let request = two.sent.pop_front().expect("a request");
+    let three = PeerId::from_name("n3");
+    one.receive(&request);
+    one.receive(&Sent { from: three, ..request });
+    // When the second came, the first was in line already for what follows its first read.
+    for (turn, to) in [two.me, two.me, three, two.me, three, two.me].into_iter().enumerate() {
+        let sent: Vec<Sent> = one.sent.drain(..).collect();
+        assert!(!sent.is_empty() && sent.iter().all(|sent| sent.to == to), "turn {turn}: {sent:?}");
+        for Sent { reply, .. } in sent.into_iter().filter(|sent| sent.reply.is_some()) {
+            let subject = reply.expect("asks for an acknowledgement");
+            one.receive(&Sent {
+                from: to,
+                to: one.me,
+                subject,
+                reply: None,
+                payload: Bytes::new(),
+            });
+        }
+        let (_, token) = one.budget.woken().expect("somebody is in line");
+        one.with_stream(|stream, cx| stream.budget_available(cx, token));
+    }
 }
 
 #[test]

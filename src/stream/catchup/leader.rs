@@ -183,18 +183,9 @@ impl Server {
         verdict
     }
 
-    /// The node's budget has room again.
-    pub fn budget_available(&mut self, context: &mut Context<'_>) {
-        let paused = |serving: &Serving| serving.phase == Phase::Paused;
-        let tokens: VecDeque<Token> = self
-            .serving
-            .iter()
-            .filter(|(_, serving)| paused(serving))
-            .map(|(token, _)| *token)
-            .collect();
-        for token in tokens {
-            self.advance(context, token);
-        }
+    /// It is this catchup's turn to take room of the node's budget.
+    pub fn budget_available(&mut self, context: &mut Context<'_>, token: Token) {
+        self.advance(context, token);
     }
 
     /// Whether this read is one of a catchup.
@@ -308,7 +299,7 @@ impl Server {
         let share = if whole { u64::MAX } else { limits.stream_catchup_bytes.get() };
         let full = mine > 0 && mine.saturating_add(bytes.get()) > share
             || serving.messages >= limits.stream_catchup_messages;
-        if full || !context.budget.try_add(self.group, &mut serving.charge, bytes.get()) {
+        if full || !context.budget.try_add((self.group, token), &mut serving.charge, bytes.get()) {
             return;
         }
         serving.phase = Phase::Reading(bytes.get());
@@ -338,6 +329,7 @@ impl Server {
 
     fn end(&mut self, context: &mut Context<'_>, token: Token, why: &str) {
         let Some(mut serving) = self.serving.remove(&token) else { return };
+        context.budget.leave(&(self.group, token));
         context.budget.release_last(&mut serving.charge);
         context.out.unsubscribe(&subject::sync_ack_wildcard(token));
         if let Some(peer) = serving.peer {
