@@ -133,12 +133,15 @@ impl Raft {
         (peer, snapshot, offset): (PeerId, SnapshotId, u64),
         bytes: Bytes,
     ) {
+        let newest = self.newest_filed();
         let State::Leader(leader) = &mut self.state else { return };
         let Some(feed) = feed_of(leader, peer) else { return };
         let inbox = feed.inbox.clone();
         let Some(offered) = &mut feed.offered else { return };
         offered.reading = offered.reading.saturating_sub(1);
-        if offered.snapshot == snapshot && bytes.is_empty() {
+        if Some(snapshot) != newest {
+            // What was read may be another's bytes; who asks again is told.
+        } else if offered.snapshot == snapshot && bytes.is_empty() {
             let what = format!("it ends before byte {offset}");
             self.snapshot_is_bad(context, snapshot.index, &what);
         } else if offered.snapshot == snapshot {

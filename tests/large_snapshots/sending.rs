@@ -142,6 +142,31 @@ fn a_newer_snapshot_is_offered_to_who_asks_for_the_older() {
     }
 }
 
+/// What was read of the file that took its place is neither sent in its name nor taken for damage,
+/// though that file is shorter.
+#[test]
+fn a_read_that_a_newer_snapshot_overtakes_is_of_no_account() {
+    let mut node = leader();
+    let (older, term) = (offer(&mut node), term(&node));
+    node.disk.hold_loads = true;
+    ask(&mut node, "n3", term, older, (16, 16));
+    ask(&mut node, "n3", term, older, (older.length - 16, 16));
+    node.disk.hold_loads = false;
+    node.acknowledge("n2", term, 5);
+    checkpoint(&mut node, &state(2).slice(..150));
+    node.sent();
+    node.disk.answer_loads();
+    node.settle();
+    assert_eq!(transfers(&mut node), []);
+    assert_eq!(node.status().aside, None);
+    ask(&mut node, "n3", term, older, (16, 16));
+    let said = transfers(&mut node);
+    assert!(
+        matches!(said[..], [(newer, TransferSays::Offer { .. })] if newer != older),
+        "{said:?}"
+    );
+}
+
 /// Who says that it goes on is waited for; who says nothing is not.
 #[test]
 fn a_follower_that_goes_on_keeps_its_feed() {

@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use jetwake::command::{Command, LogChange};
+use jetwake::command::{Command, LogChange, SnapshotFile};
 use jetwake::event::{Damage, Damaged, Event, Failure, Opened, SnapshotFound, Standing};
 use jetwake::ids::{ByteCount, Index, LoadId, WriteId};
 
@@ -33,8 +33,15 @@ pub struct LoneDisk {
     durable: Log,
     store: Store,
     waiting: VecDeque<(WriteId, LogChange)>,
-    loads: VecDeque<Event>,
+    loads: VecDeque<Load>,
     events: VecDeque<Event>,
+}
+
+/// A read of the log's files.
+#[derive(Debug)]
+enum Load {
+    Records(Event),
+    Snapshot { id: LoadId, file: SnapshotFile, offset: u64, bytes: ByteCount },
 }
 
 impl LoneDisk {
@@ -80,11 +87,7 @@ impl LoneDisk {
             Command::Write { id, change, .. } => self.write(id, change),
             Command::Load { id, first, last, bytes, .. } => self.load(id, (first, last), bytes),
             Command::LoadSnapshot { id, file, offset, bytes, .. } => {
-                let part = self.log.snapshot_bytes(file, offset, bytes.get());
-                self.loads.push_back(Event::SnapshotLoaded { load: id, part });
-                if !self.hold_loads {
-                    self.answer_loads();
-                }
+                self.read(Load::Snapshot { id, file, offset, bytes });
                 Ok(())
             }
             Command::Store { id, change, mark, .. } => {
@@ -159,7 +162,7 @@ impl LoneDisk {
             if self.unreadable.contains(&index) {
                 if records.is_empty() {
                     let failure = Failure::Damaged(damage(&format!("record {index} is damaged")));
-                    self.loads.push_back(Event::LoadFailed { load, failure });
+                    self.read(Load::Records(Event::LoadFailed { load, failure }));
                 }
                 break;
             }
@@ -170,17 +173,34 @@ impl LoneDisk {
             records.push(record.clone());
         }
         if !records.is_empty() {
-            self.loads.push_back(Event::Loaded { load, records });
-        }
-        if !self.hold_loads {
-            self.answer_loads();
+            self.read(Load::Records(Event::Loaded { load, records }));
         }
         Ok(())
     }
 
-    /// Answers the loads that wait; the node hears of it with the next event that it is given.
+    fn read(&mut self, load: Load) {
+        match self.hold_loads {
+            true => self.loads.push_back(load),
+            false => self.answer(load),
+        }
+    }
+
+    /// Answers the loads that wait, those of a snapshot with what stands there now; the node hears
+    /// of it with the next event that it is given.
     pub fn answer_loads(&mut self) {
-        self.events.append(&mut self.loads);
+        for load in core::mem::take(&mut self.loads) {
+            self.answer(load);
+        }
+    }
+
+    fn answer(&mut self, load: Load) {
+        self.events.push_back(match load {
+            Load::Records(event) => event,
+            Load::Snapshot { id: load, file, offset, bytes } => {
+                let part = self.log.snapshot_bytes(file, offset, bytes.get());
+                Event::SnapshotLoaded { load, part }
+            }
+        });
     }
 
     pub(super) fn tell(&mut self, events: impl Iterator<Item = Event>) {
