@@ -187,9 +187,8 @@ impl Drop for Bed {
             self.kill(server);
         }
         if std::thread::panicking() {
-            for (at, server) in self.servers.iter().enumerate() {
-                let log = std::fs::read_to_string(server.settings.with_extension("log"));
-                eprintln!("-- log of {}\n{}", name(at), log.unwrap_or_default());
+            for server in 0..self.servers.len() {
+                eprintln!("-- log of {}\n{}", name(server), self.log(server));
             }
         }
     }
@@ -271,6 +270,12 @@ impl Bed {
     /// The processes of the servers that run.
     pub(crate) fn processes(&self) -> Vec<u32> {
         self.servers.iter().filter_map(|server| Some(server.running.as_ref()?.child.id())).collect()
+    }
+
+    /// Everything that a server has said so far.
+    pub(crate) fn log(&self, server: usize) -> String {
+        let log = self.servers[server].settings.with_extension("log");
+        std::fs::read_to_string(log).unwrap_or_default()
     }
 
     /// Whether a server runs.

@@ -11,6 +11,7 @@ mod cost;
 mod faults;
 mod features;
 mod follow;
+mod gate;
 mod hostile;
 mod lead;
 mod member;

@@ -33,6 +33,8 @@ pub(crate) struct Ours {
     place: usize,
     stream: String,
     dir: PathBuf,
+    /// The only NATS server that it is told of, if it is not any that runs.
+    server: Option<String>,
     address: Option<NodeAddress>,
     child: Option<Child>,
 }
@@ -48,10 +50,11 @@ impl Drop for Ours {
 }
 
 /// The arguments that an adoption needs.
-fn arguments(bed: &Bed, place: usize, stream: &str, dir: &Path) -> Command {
+fn arguments(bed: &Bed, place: usize, stream: &str, dir: &Path, server: Option<&str>) -> Command {
     let live = (0..3).find(|server| bed.runs(*server)).expect("a server that runs");
+    let server = server.map_or_else(|| bed.url(live), str::to_owned);
     let mut adopt = Command::new(env!("CARGO_BIN_EXE_jetwake"));
-    adopt.args(["adopt", "--stream", stream, "--as", &name(place), "--server", &bed.url(live)]);
+    adopt.args(["adopt", "--stream", stream, "--as", &name(place), "--server", &server]);
     adopt.args(["--user", "sys", "--password", "sys", "--insecure-plaintext", "--dir"]).arg(dir);
     for timer in TIMERS {
         adopt.args(["--timer", timer]);
@@ -61,7 +64,7 @@ fn arguments(bed: &Bed, place: usize, stream: &str, dir: &Path) -> Command {
 
 /// What an adoption that is refused says.
 pub(crate) fn refused(bed: &Bed, place: usize, stream: &str, dir: &Path) -> String {
-    let ended = arguments(bed, place, stream, dir).output().expect("the program runs");
+    let ended = arguments(bed, place, stream, dir, None).output().expect("the program runs");
     assert!(!ended.status.success(), "nothing stood against it");
     String::from_utf8_lossy(&ended.stderr).into_owned()
 }
@@ -74,7 +77,20 @@ impl Ours {
 
     /// The same, with more arguments.
     pub(crate) fn with(bed: &Bed, place: usize, stream: &str, dir: PathBuf, more: &[&str]) -> Self {
-        let mut ours = Self { place, stream: stream.into(), dir, address: None, child: None };
+        Self::by(bed, place, stream, dir, more, None)
+    }
+
+    /// The same, by way of the server that is at a URL.
+    pub(crate) fn by(
+        bed: &Bed,
+        place: usize,
+        stream: &str,
+        dir: PathBuf,
+        more: &[&str],
+        server: Option<String>,
+    ) -> Self {
+        let mut ours =
+            Self { place, stream: stream.into(), dir, server, address: None, child: None };
         ours.run(bed, more);
         ours
     }
@@ -109,7 +125,8 @@ impl Ours {
         let mut log = std::fs::File::options();
         let log = log.create(true).append(true).open(self.dir.with_extension("log"));
         let log = log.expect("a log");
-        let mut adopt = arguments(bed, self.place, &self.stream, &self.dir);
+        let server = self.server.as_deref();
+        let mut adopt = arguments(bed, self.place, &self.stream, &self.dir, server);
         adopt.args(more).arg("--until-stdin-closes");
         adopt.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
         let mut child = adopt.spawn().expect("the program runs");
