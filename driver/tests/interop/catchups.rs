@@ -25,8 +25,8 @@ use super::ours::Ours;
 const BYTES: usize = 128 * 1024;
 /// So many messages that a real leader has not sent all before it waits for acks.
 const FROM_REAL: usize = 600;
-/// The same for ours.
-const FROM_OURS: usize = 250;
+/// The same for ours, and more than enough for a catchup that is not sent at once.
+const FEWER: usize = 250;
 /// How many messages or acks go through before the disturbance.
 const BEFORE: u64 = 50;
 
@@ -107,12 +107,13 @@ struct Served {
 async fn being_served(
     bed: &mut Bed,
     folder: &tempfile::TempDir,
+    messages: usize,
     subjects: &'static str,
     fate: Fate,
 ) -> Served {
     let client = bed.client(0).await;
     let (group, down) = two_of_three(bed, &client).await;
-    publish_much(&client, FROM_REAL).await;
+    publish_much(&client, messages).await;
     // The leader may go.
     let client = bed.client_of_all().await;
     for server in (0..3).filter(|server| *server != down) {
@@ -146,7 +147,7 @@ impl Served {
 async fn ours_is_served_on_when_the_leader_hands_over() {
     let Some(mut bed) = Bed::start(&Plan::of(Release::Newest, 3)).await else { return };
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let served = being_served(&mut bed, &folder, "$JSC.R.", Fate::Held).await;
+    let served = being_served(&mut bed, &folder, FROM_REAL, "$JSC.R.", Fate::Held).await;
     let asked = json!({"do": "stepdown", "group": served.group});
     bed.ask(served.leader, asked).await.expect("it hands over");
     served.requests.until(2).await;
@@ -161,7 +162,7 @@ async fn ours_is_served_on_when_the_leader_hands_over() {
 async fn ours_is_served_on_when_the_leader_is_killed() {
     let Some(mut bed) = Bed::start(&Plan::of(Release::Newest, 3)).await else { return };
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let served = being_served(&mut bed, &folder, "$JSC.R.", Fate::Lost(u64::MAX)).await;
+    let served = being_served(&mut bed, &folder, FEWER, "$JSC.R.", Fate::Lost(u64::MAX)).await;
     bed.kill(served.leader);
     served.gate.open();
     sleep(Duration::from_millis(300)).await;
@@ -174,7 +175,7 @@ async fn ours_is_served_on_when_the_leader_is_killed() {
 async fn ours_asks_again_when_messages_are_lost() {
     let Some(mut bed) = Bed::start(&Plan::of(Release::Newest, 3)).await else { return };
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let served = being_served(&mut bed, &folder, "$JSC.R.", Fate::Lost(3)).await;
+    let served = being_served(&mut bed, &folder, FEWER, "$JSC.R.", Fate::Lost(3)).await;
     served.is_served_on(&mut bed).await;
     served.requests.met_the_middle();
     let why = format!("expected sequence {}, found {}", BEFORE + 1, BEFORE + 4);
@@ -187,7 +188,7 @@ async fn ours_asks_again_when_messages_are_lost() {
 async fn ours_asks_again_when_the_connection_is_cut() {
     let Some(mut bed) = Bed::start(&Plan::of(Release::Newest, 3)).await else { return };
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let served = being_served(&mut bed, &folder, "$JSC.R.", Fate::Held).await;
+    let served = being_served(&mut bed, &folder, FEWER, "$JSC.R.", Fate::Held).await;
     served.gate.cut();
     served.gate.open();
     served.is_served_on(&mut bed).await;
@@ -198,7 +199,7 @@ async fn ours_asks_again_when_the_connection_is_cut() {
 async fn a_real_leader_goes_on_when_acks_of_ours_are_lost() {
     let Some(mut bed) = Bed::start(&Plan::of(Release::Newest, 3)).await else { return };
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let served = being_served(&mut bed, &folder, "$JSC.ACK.", Fate::Lost(20)).await;
+    let served = being_served(&mut bed, &folder, FROM_REAL, "$JSC.ACK.", Fate::Lost(20)).await;
     served.is_served_on(&mut bed).await;
     assert_eq!(served.requests.all().len(), 1, "one catchup brought all");
 }
@@ -233,7 +234,7 @@ async fn serving(
     lead(bed, &group, &ours, place).await;
     let real = if place == 2 { 1 } else { 2 };
     bed.kill(real);
-    publish_much(&client, FROM_OURS).await;
+    publish_much(&client, FEWER).await;
     ours.ask(&Request::Snapshot).await.expect("a snapshot");
     let way = if subjects == "$JSC.R." { Way::FromOurs } else { Way::ToOurs };
     gate.set(Rule { way, subjects, after: BEFORE, fate });

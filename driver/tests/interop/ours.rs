@@ -22,7 +22,7 @@ const TIMERS: [&str; 7] = [
     "election_max=1800ms",
     "heartbeat=200ms",
     "lost_quorum=2s",
-    "catchup_start=1s",
+    "catchup_start=3s",
     "catchup_silence=6s",
     "catchup_retry=400ms",
 ];
