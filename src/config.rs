@@ -15,6 +15,9 @@ use crate::wire::{ConsumerConfig, StreamConfig};
 pub struct Config {
     /// The server's name; its peer id follows from it.
     pub name: String,
+    /// The JetStream domain, which acknowledgements of publishes and answers about streams name; empty
+    /// if there is none. The same on all servers of a cluster.
+    pub domain: String,
     /// Where all randomness comes from; two nodes of a cluster should differ in it.
     pub seed: u64,
     /// Every bound.

@@ -60,7 +60,8 @@
 //!     kind: GroupKind::Plain,
 //! };
 //! let (limits, timers) = (Limits::default(), Timers::default());
-//! let mut node = Node::new(Config { name: "n1".into(), seed: 7, limits, timers, groups: vec![group] })?;
+//! let (name, domain, seed) = ("n1".into(), "".into(), 7);
+//! let mut node = Node::new(Config { name, domain, seed, limits, timers, groups: vec![group] })?;
 //! let (mut now, group) = (Time::ZERO, GroupId(0));
 //!
 //! let opened = Event::Opened { group, disk: Opened::default() };
@@ -107,6 +108,7 @@ pub mod raft;
 pub mod random;
 pub mod stream;
 pub mod subject;
+pub mod subject_transform;
 pub mod time;
 pub mod trace;
 pub mod wire;

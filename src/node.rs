@@ -47,7 +47,7 @@ use crate::wire::{ApiError, PublishAckResponse};
 
 use assigned::Assigned;
 use info::Names;
-use machine::{Founding, Group};
+use machine::{Founding, Group, Machine};
 use timers::Timers;
 
 /// How often in a row the deadline of a group may stay the same although it was handled.
@@ -146,7 +146,10 @@ impl Node {
     fn add_group(&mut self, id: GroupId, founding: Founding) {
         self.names.insert(founding.name.clone(), id);
         let me = self.me;
-        let group = Group::new(id, founding, me, &mut self.context());
+        let mut group = Group::new(id, founding, me, &mut self.context());
+        if let Machine::Stream(stream) = &mut group.machine {
+            stream.set_domain(&self.config.domain);
+        }
         self.groups.push(Some(Box::new(group)));
     }
 

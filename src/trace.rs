@@ -24,7 +24,7 @@ use crate::time::Time;
 /// What every trace begins with.
 pub const MAGIC: &[u8; 8] = b"jetwaket";
 /// The version that is written, and the only one that is read.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 /// Bytes of one record's body at most: a larger one is damage.
 pub const LARGEST_RECORD: usize = 256 << 20;
 
@@ -251,6 +251,7 @@ mod tests {
         let group = GroupConfig { name, members, kind: GroupKind::Plain };
         let config = Config {
             name: "a".into(),
+            domain: alloc::string::String::new(),
             seed: 7,
             limits: Limits::default(),
             timers: Timers::default(),

@@ -119,6 +119,7 @@ impl Member {
         };
         let config = Config {
             name: name.into(),
+            domain: String::new(),
             seed: u64::from(name.as_bytes()[1]),
             limits: Limits::default(),
             timers: Timers::default(),

@@ -37,6 +37,7 @@ impl Cluster {
         let node = |(seed, name): (u64, &&str)| {
             let config = Config {
                 name: (*name).into(),
+                domain: String::new(),
                 seed,
                 limits: Limits::default(),
                 timers: Timers::default(),

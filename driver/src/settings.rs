@@ -16,7 +16,7 @@ use jetwake::event::{Event, Request};
 use jetwake::ids::{GroupId, GroupName, PeerId};
 use jetwake::limits::{Limits, Timers};
 use jetwake::subject::Subject;
-use jetwake::wire::StreamConfig;
+use jetwake::wire::{StreamConfig, SubjectTransform};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -110,6 +110,8 @@ pub struct GivenStream {
     pub name: String,
     /// The subjects that it takes.
     pub subjects: Vec<String>,
+    /// Under which subjects its messages are stored, if not those that they were published to.
+    pub subject_transform: Option<SubjectTransform>,
     /// How long a message id is remembered.
     pub duplicate_window: Option<Span>,
     /// Bytes of one message at most.
@@ -315,10 +317,20 @@ impl Given {
 }
 
 impl Settings {
+    /// The JetStream domain in which NATS clients find the streams; empty if there is none.
+    fn domain(&self) -> &str {
+        #[cfg(feature = "nats")]
+        if let Some(service) = &self.nats_clients {
+            return service.access.domain.as_deref().unwrap_or_default();
+        }
+        ""
+    }
+
     /// What the core is told.
     pub fn config(&self, seed: u64) -> Config {
         Config {
             name: self.name.clone(),
+            domain: self.domain().into(),
             seed,
             limits: self.limits.clone(),
             timers: self.timers.clone(),
@@ -432,6 +444,7 @@ fn groups(
             continue;
         }
         let mut config = StreamConfig::new(stream.name, stream.subjects);
+        config.subject_transform = stream.subject_transform;
         config.num_replicas = i64::try_from(members.len()).unwrap_or(i64::MAX);
         if let Some(size) = stream.max_msg_size {
             config.max_msg_size = size;
@@ -537,6 +550,7 @@ mod tests {
         name = "ORDERS"
         subjects = ["orders.>"]
         duplicate_window = "3s"
+        subject_transform = { src = "orders.*", dest = "orders.{{partition(8,1)}}.$1" }
 
         [timers]
         election_min = "300ms"
@@ -583,6 +597,8 @@ mod tests {
         assert_eq!(group.members, ["n1", "n2", "n3"]);
         let GroupKind::Stream(stream) = &group.kind else { panic!("expected a stream") };
         assert_eq!((stream.num_replicas, stream.duplicate_window), (3, 3_000_000_000));
+        let transform = stream.subject_transform.as_ref().expect("one is given");
+        assert_eq!(transform.dest, "orders.{{partition(8,1)}}.$1");
     }
 
     #[test]

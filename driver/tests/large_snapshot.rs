@@ -65,6 +65,7 @@ impl Member {
         let members = vec!["n1".into()];
         let config = Config {
             name: "n1".into(),
+            domain: String::new(),
             seed: 1,
             limits: Limits::default(),
             timers: Timers::default(),

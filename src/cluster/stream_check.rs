@@ -9,6 +9,7 @@ use alloc::string::String;
 
 use crate::stream::check_config;
 use crate::subject::{collide, is_subset, is_valid_filter};
+use crate::subject_transform::{Transform, TransformError};
 use crate::wire::{
     ApiError, DiscardPolicy, PersistMode, Placement, RetentionPolicy, StorageType, StreamConfig,
 };
@@ -42,6 +43,7 @@ pub fn check(config: &mut StreamConfig, pedantic: bool) -> Result<(), ApiError> 
     check_features(config, pedantic)?;
     check_mirror(config)?;
     check_subjects(config)?;
+    check_transform(config)?;
     if config.placement.as_ref().is_some_and(|placement| *placement == Placement::default()) {
         config.placement = None;
     }
@@ -235,6 +237,17 @@ fn check_subjects(config: &mut StreamConfig) -> Result<(), ApiError> {
         }
     }
     Ok(())
+}
+
+fn check_transform(config: &StreamConfig) -> Result<(), ApiError> {
+    let Some(given) = &config.subject_transform else { return Ok(()) };
+    Transform::new(&given.src, &given.dest).map(|_| ()).map_err(|error| {
+        let refusal = match error {
+            TransformError::Source(_) => ApiError::STREAM_TRANSFORM_INVALID_SOURCE,
+            _ => ApiError::STREAM_TRANSFORM_INVALID_DESTINATION,
+        };
+        refusal.with(&[("err", &error)])
+    })
 }
 
 /// A stream does not acknowledge into the subjects of the servers themselves.

@@ -101,7 +101,10 @@ impl Node {
         }
         let info = self.held_stream(key, stream);
         let mut info = info.unwrap_or_else(|| assigned_stream(&stream.assignment, self.gathered()));
-        info.alternates = stream_alternates(asked.meta.assignments(), &asked.client, &key.name, "");
+        let domain = &self.config.domain;
+        info.alternates =
+            stream_alternates(asked.meta.assignments(), &asked.client, &key.name, domain);
+        info.domain.clone_from(domain);
         Ok(StreamInfoResponse::info(asked.kind, info).to_bytes())
     }
 

@@ -158,6 +158,7 @@ pub(super) fn stream_info(
     StreamInfo {
         config: stream.config().clone(),
         state: stream.info(),
+        domain: stream.domain().into(),
         cluster: Some(cluster(raft, stream.catchup_peers(), (now, timers), names)),
         gathered: GoTime::from_time(now),
         ..StreamInfo::default()

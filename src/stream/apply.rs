@@ -6,6 +6,9 @@
 //! store as one block, the record's own bytes. A message's sequence is the one it was proposed with,
 //! plus one, less the messages that failed.
 //!
+//! Where subjects are transformed, each replica does so here, as upstream's do: the log has messages as
+//! they were published, and the block is a copy with the subjects that they are stored under.
+//!
 //! An entry that cannot be read or belongs to another machine stops the stream before anything of it
 //! is applied: a replica that went on would differ from those that understand it.
 
@@ -29,6 +32,7 @@ use crate::canary::Canary;
 use crate::command::{Answer, Exchange, Place, Report, StoreChange};
 use crate::context::Context;
 use crate::ids::{Index, RequestId, Sequence};
+use crate::subject_transform::TooLong;
 use crate::wire::{
     ApiError, ApiResponse, AppendEntry, BatchMessage, EntryKind, MessageDelete, Op, ResponseType,
     StreamMessageView, StreamPurge, WireError,
@@ -50,6 +54,8 @@ enum ApplyError {
     TooLarge,
     #[error("the entry is no part of the record")]
     Apart,
+    #[error(transparent)]
+    Subject(#[from] TooLong),
 }
 
 /// Changes of one record that were not handed to the store yet.
@@ -57,6 +63,8 @@ enum ApplyError {
 struct Changes {
     places: Vec<Place>,
     removed: Ranges,
+    /// What the places are in, if it is not the record.
+    copied: BytesMut,
 }
 
 impl Stream {
@@ -220,7 +228,7 @@ impl Stream {
         context: &mut Context<'_>,
         changes: &mut Changes,
         record: &Bytes,
-        (data, message): (&[u8], StreamMessageView<'_>),
+        (data, mut message): (&[u8], StreamMessageView<'_>),
     ) -> Result<(), ApplyError> {
         let proposed = message.sequence;
         let own = self.leadership.as_mut().and_then(|own| own.message_applied(proposed));
@@ -264,7 +272,17 @@ impl Stream {
             }
             return Ok(());
         }
-        let (offset, length) = part_of(record, data).ok_or(ApplyError::Apart)?;
+        let stored = match &self.transform {
+            Some(transform) => Some(transform.stored(message.subject, proposed)?),
+            None => None,
+        };
+        let (offset, length) = match &stored {
+            None => part_of(record, data).ok_or(ApplyError::Apart)?,
+            Some(subject) => {
+                message.subject = subject;
+                changes.copy(&message)?
+            }
+        };
         self.contents.expire(message.timestamp, &mut changes.removed);
         if !self.contents.add(sequence, &message, &fields) {
             return Err(ApplyError::TooLarge);
@@ -403,6 +421,15 @@ impl Stream {
 }
 
 impl Changes {
+    /// Copies a message to where those of the record are gathered; its place there.
+    fn copy(&mut self, message: &StreamMessageView<'_>) -> Result<(u32, u32), ApplyError> {
+        let offset = self.copied.len();
+        message.encode_allow_compress(&mut self.copied)?;
+        let length = self.copied.len() - offset;
+        let place = u32::try_from(offset).ok().zip(u32::try_from(length).ok());
+        place.ok_or(ApplyError::TooLarge)
+    }
+
     /// What the store has to do, in one piece, and the bytes of it; none if it is nothing.
     fn take(&mut self, record: &Bytes) -> Option<(StoreChange, u64)> {
         let mut places = core::mem::take(&mut self.places);
@@ -416,13 +443,17 @@ impl Changes {
             }
         }
         let bytes = places.iter().map(|place| u64::from(place.length)).sum();
+        let block = match self.copied.is_empty() {
+            true => record.clone(),
+            false => core::mem::take(&mut self.copied).freeze(),
+        };
         let change = match (places.is_empty(), removed.is_empty()) {
             (true, true) => return None,
             (true, false) => ranges(removed),
-            (false, true) => StoreChange::Messages { block: record.clone(), places },
+            (false, true) => StoreChange::Messages { block, places },
             (false, false) => {
                 let removed = removed.into_vec();
-                let exchange = Exchange { removed, block: record.clone(), places };
+                let exchange = Exchange { removed, block, places };
                 StoreChange::Exchange(Box::new(exchange))
             }
         };

@@ -216,9 +216,9 @@ impl Stream {
                     return Err(ApiError::ATOMIC_PUBLISH_CONTAINS_DUPLICATE_MESSAGE);
                 }
             };
-            staged.add(&subject, &checked);
+            staged.add(&checked);
             let commit = batch_sequence == count as u64;
-            let sum = checked.sum.map(|sum| (subject.clone(), sum));
+            let sum = checked.sum.map(|sum| (checked.stored, sum));
             let (header, payload) = (checked.header, checked.payload);
             let message = Published { subject, header, payload };
             let message = BatchMessageView {

@@ -52,13 +52,13 @@ pub(super) struct Staged {
 
 impl Staged {
     /// A message was checked, and others follow.
-    pub(super) fn add(&mut self, subject: &Bytes, checked: &Checked) {
+    pub(super) fn add(&mut self, checked: &Checked) {
         self.messages += 1;
         self.bytes += checked.flight.bytes;
         *self.subjects.entry(checked.flight.subject).or_default() += 1;
         self.expected.extend(checked.expected);
         if let Some(sum) = &checked.sum {
-            self.sums.insert(subject.clone(), sum.clone());
+            self.sums.insert(checked.stored.clone(), sum.clone());
         }
         if !checked.id.is_empty() {
             self.ids.insert(checked.id.clone());
@@ -69,6 +69,8 @@ impl Staged {
 /// A message that may be proposed.
 #[derive(Debug)]
 pub(super) struct Checked {
+    /// The subject that it is stored under.
+    pub(super) stored: Bytes,
     pub(super) header: Bytes,
     pub(super) payload: Bytes,
     /// Its id, or nothing.
@@ -145,6 +147,8 @@ impl Stream {
         header: Bytes,
         payload: Bytes,
     ) -> Result<Checked, Refusal> {
+        let stored = self.stored_subject(staged, subject)?;
+        let subject = &stored;
         let fields = Fields::of(&header);
         let mut increment = None;
         if !header.is_empty() {
@@ -176,7 +180,7 @@ impl Stream {
         }
         let flight = self.check_room(staged, subject, (&new_header, &payload), expected)?;
         let traced = fields.trace.is_some();
-        Ok(Checked { header: new_header, payload, id, flight, expected, sum, traced })
+        Ok(Checked { stored, header: new_header, payload, id, flight, expected, sum, traced })
     }
 
     /// What depends on the configuration alone.

@@ -20,6 +20,7 @@ use super::checks::Staged;
 use super::header::{self, Fields};
 use super::header_edit;
 use super::index::StreamIndex;
+use super::transform::SubjectsStored;
 use crate::context::Context;
 use crate::event::StoredMessage;
 use crate::ids::{LoadId, RequestId, Sequence};
@@ -120,12 +121,19 @@ impl Waiting {
         }
     }
 
-    fn subjects(&self) -> impl Iterator<Item = &Bytes> {
+    /// The subjects that its messages are stored under.
+    fn subjects(&self, transform: Option<&SubjectsStored>) -> impl Iterator<Item = Bytes> {
         let messages = match self {
             Self::Message(_, message) => core::slice::from_ref(message),
             Self::Batch(_, messages) => messages.as_slice(),
         };
-        messages.iter().map(|message| &message.subject)
+        messages.iter().filter_map(move |message| match transform {
+            None => Some(message.subject.clone()),
+            // Nothing is random here, and a subject that is too long is refused.
+            Some(transform) => {
+                transform.stored(&message.subject, Sequence::ZERO).ok().map(Bytes::from)
+            }
+        })
     }
 }
 
@@ -175,17 +183,17 @@ impl Counters {
         &mut self,
         context: &mut Context<'_>,
         group: crate::ids::GroupId,
-        index: &StreamIndex,
+        (index, transform): (&StreamIndex, Option<&SubjectsStored>),
         waiting: &Waiting,
     ) -> bool {
         let mut lacking = false;
-        for subject in waiting.subjects() {
-            if self.sum(index, subject).is_some() {
+        for subject in waiting.subjects(transform) {
+            if self.sum(index, &subject).is_some() {
                 continue;
             }
             lacking = true;
-            let Some(last) = index.last_of(subject) else { continue };
-            let wanted = (subject.clone(), last);
+            let Some(last) = index.last_of(&subject) else { continue };
+            let wanted = (subject, last);
             if !self.reads.values().any(|reading| *reading == wanted) {
                 let load = context.out.read(group, (last, last), 1, context.limits.load);
                 self.reads.insert(load, wanted);
@@ -208,7 +216,8 @@ impl Stream {
             return Some(waiting);
         };
         let counters = &mut leadership.counters;
-        let lacking = counters.fetch(context, self.group, &self.contents.index, &waiting);
+        let place = (&self.contents.index, self.transform.as_ref());
+        let lacking = counters.fetch(context, self.group, place, &waiting);
         if !lacking && counters.waiting.is_empty() {
             return Some(waiting);
         }
@@ -220,7 +229,8 @@ impl Stream {
     pub(super) fn next_waiting(&mut self, context: &mut Context<'_>) -> Option<Waiting> {
         let counters = &mut self.leadership.as_mut()?.counters;
         let first = counters.waiting.pop_front()?;
-        if counters.fetch(context, self.group, &self.contents.index, &first) {
+        let place = (&self.contents.index, self.transform.as_ref());
+        if counters.fetch(context, self.group, place, &first) {
             counters.waiting.push_front(first);
             return None;
         }

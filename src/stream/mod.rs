@@ -39,10 +39,11 @@ mod schedule;
 mod staging;
 mod state;
 mod store;
+mod transform;
 
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -54,6 +55,7 @@ use crate::event::{Damage, LostMessages, StoredMessage};
 use crate::ids::{GroupId, GroupName, Index, LoadId, PeerId, Sequence, StoreId, Term};
 use crate::node::Wake;
 use crate::subject::{Subject, Token};
+use crate::subject_transform::Transform;
 use crate::time::Time;
 use crate::wire::{
     DiscardPolicy, PublishAckTemplate, RetentionPolicy, StreamConfig, StreamState, SyncRequest,
@@ -67,6 +69,7 @@ use contents::{Applied, Contents};
 use leadership::Leadership;
 use read::Reads;
 use restore::Restore;
+use transform::SubjectsStored;
 
 pub use publish::Proposal;
 pub use state::decode_state;
@@ -79,7 +82,9 @@ pub struct Stream {
     /// Where this stream's catchups are asked for.
     sync: Subject,
     config: StreamConfig,
+    domain: String,
     acks: PublishAckTemplate,
+    transform: Option<SubjectsStored>,
     /// Keeps hashes from being foreseen.
     key: u64,
     contents: Contents,
@@ -171,7 +176,6 @@ pub fn check_config(config: &StreamConfig) -> Result<(), ConfigError> {
         ("retention", config.retention != RetentionPolicy::Limits),
         ("mirror", config.mirror.is_some()),
         ("sources", !config.sources.is_empty()),
-        ("subject_transform", config.subject_transform.is_some()),
         ("republish", config.republish.is_some()),
         ("subject_delete_marker_ttl", config.subject_delete_marker_ttl != 0),
     ];
@@ -189,6 +193,7 @@ pub fn check_config(config: &StreamConfig) -> Result<(), ConfigError> {
             return Err(error("max_msgs_per_subject", why));
         }
     }
+    check_transform(config)?;
     for subject in &config.subjects {
         if !crate::subject::is_valid_filter(subject.as_bytes()) {
             let why = format!("{subject:?} is no subject");
@@ -196,6 +201,19 @@ pub fn check_config(config: &StreamConfig) -> Result<(), ConfigError> {
         }
     }
     Ok(())
+}
+
+fn check_transform(config: &StreamConfig) -> Result<(), ConfigError> {
+    let Some(given) = &config.subject_transform else { return Ok(()) };
+    let why = match Transform::new(&given.src, &given.dest) {
+        Err(error) => error.to_string(),
+        // Its leader adds to the last message of a subject before the next one is there.
+        Ok(Some(transform)) if transform.is_random() && config.allow_msg_counter => {
+            "a counter needs subjects that are not random".into()
+        }
+        Ok(_) => return Ok(()),
+    };
+    Err(ConfigError { field: "subject_transform".into(), why })
 }
 
 /// Fills in what a configuration means without saying so.
@@ -227,7 +245,9 @@ impl Stream {
             group,
             me,
             sync: sync.clone(),
+            domain: String::new(),
             acks: PublishAckTemplate::new(&config.name, None),
+            transform: SubjectsStored::of(&config),
             contents: Contents::new(group, sync, key, &config, ids),
             config,
             key,
@@ -252,6 +272,12 @@ impl Stream {
     pub fn set_sync(&mut self, sync: Subject) {
         self.contents.sync.clone_from(&sync);
         self.sync = sync;
+    }
+
+    /// The JetStream domain that acknowledgements and infos name; none if it is empty.
+    pub fn set_domain(&mut self, domain: &str) {
+        self.domain = domain.into();
+        self.acks = PublishAckTemplate::new(&self.config.name, Some(domain));
     }
 
     /// Takes up what a leader checks before it takes a message. What decides on an applied message
@@ -279,6 +305,11 @@ impl Stream {
     /// What the node must know; call until there is none.
     pub fn poll(&mut self) -> Option<Notice> {
         self.notices.pop_front()
+    }
+
+    /// The JetStream domain that it is in; empty if it is in none.
+    pub fn domain(&self) -> &str {
+        &self.domain
     }
 
     /// Its configuration.

@@ -374,9 +374,9 @@ fn prepare(
     subject: Bytes,
     checked: Checked,
 ) -> Result<Proposal, ApiError> {
-    let Checked { header, payload, id, flight, sum, traced, .. } = checked;
+    let Checked { stored, header, payload, id, flight, sum, traced, .. } = checked;
     let time = context.now.as_timestamp();
-    let sum = sum.map(|sum| (subject.clone(), sum));
+    let sum = sum.map(|sum| (stored, sum));
     let (message, sequence) = (Published { subject, header, payload }, flight.sequence);
     let pending = Pending { request, kind: PendingKind::Message(flight) };
     let entry = match message.bytes() <= COMPRESS_ABOVE {

@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 use jetwake::cluster::info_request::info_subject;
-use jetwake::command::{Command, Destination};
+use jetwake::command::{Answer, Command, Destination};
 use jetwake::config::{Config, GroupConfig, GroupKind};
-use jetwake::event::{Event, Opened};
-use jetwake::ids::{GroupId, GroupName, PeerId, Term};
+use jetwake::event::{Event, Opened, Request};
+use jetwake::ids::{GroupId, GroupName, PeerId, RequestId, Term};
 use jetwake::limits::{Limits, Timers};
 use jetwake::node::Node;
 use jetwake::subject::{self, Subject};
@@ -20,6 +20,8 @@ struct Member {
     now: Time,
     /// Answers to the inbox, with the moment that each was sent.
     answers: Vec<(Duration, StreamInfo)>,
+    /// What clients are told.
+    told: Vec<Answer>,
     begun: Time,
 }
 
@@ -32,6 +34,7 @@ impl Member {
         };
         let config = Config {
             name: members[0].into(),
+            domain: "hub".into(),
             seed: 1,
             limits: Limits { info_requests: 2, ..Limits::default() },
             timers: Timers::default(),
@@ -39,7 +42,7 @@ impl Member {
         };
         let begun = Time::from_nanos(1_767_225_600_000_000_000);
         let node = Node::new(config).expect("it can work");
-        let mut member = Self { node, now: begun, answers: Vec::new(), begun };
+        let mut member = Self { node, now: begun, answers: Vec::new(), told: Vec::new(), begun };
         member.handle(Event::Opened { group: GROUP, disk: Opened::default() });
         member
     }
@@ -63,6 +66,7 @@ impl Member {
                         let answer = (self.now.since(self.begun), info.expect("an answer"));
                         self.answers.push(answer);
                     }
+                    Command::Answer { answer, .. } => self.told.push(answer),
                     _ => {}
                 }
             }
@@ -113,6 +117,19 @@ fn who_leads_answers_at_once() {
     // A question without an inbox has no answer.
     alone.receive(info_subject("S"), None, Bytes::new());
     assert_eq!(alone.answers.len(), 1);
+}
+
+#[test]
+fn the_domain_of_the_server_is_named() {
+    let mut alone = Member::new(&["n1"]);
+    alone.wait(Duration::from_secs(1));
+    let (subject, header, payload) = ("s.a".into(), Bytes::new(), "x".into());
+    let request = Request::Publish { subject, header, payload };
+    alone.handle(Event::Request { id: RequestId::new(1), group: GROUP, request });
+    let told = Bytes::from_static(br#"{"stream":"S","domain":"hub","seq":1}"#);
+    assert_eq!(alone.told, [Answer::Json(told)]);
+    alone.ask();
+    assert_eq!(alone.answers[0].1.domain, "hub");
 }
 
 /// Red when `InfoRequests::asked` does not look who leads, or for how long nobody does.

@@ -25,6 +25,16 @@ fn wishes_for_streams_are_refused_by_upstreams_numbers() {
         ("STREAM.CREATE.S", r#"{"name":"S","subjects":["$JS.API.x"]}"#, Some(10052)),
         ("STREAM.CREATE.S", r#"{"name":"S","sealed":true}"#, Some(10052)),
         ("STREAM.CREATE.S", r#"{"name":"S","mirror":{"name":"T"},"subjects":["a"]}"#, Some(10034)),
+        (
+            "STREAM.CREATE.S",
+            r#"{"name":"S","subject_transform":{"src":"a..","dest":"b"}}"#,
+            Some(10155),
+        ),
+        (
+            "STREAM.CREATE.S",
+            r#"{"name":"S","subject_transform":{"src":"a.*","dest":"{{x(1)}}"}}"#,
+            Some(10156),
+        ),
         ("STREAM.CREATE.S", r#"{"name":"S","subjects":["a.>"],"num_replicas":3}"#, None),
         ("STREAM.CREATE.S", r#"{"name":"S","subjects":["b.>"],"num_replicas":3}"#, Some(10058)),
         ("STREAM.CREATE.T", r#"{"name":"T","subjects":["a.b"]}"#, Some(10065)),

@@ -85,6 +85,7 @@ impl Servers {
         let server = |(number, name): (u64, &String)| Server {
             config: Config {
                 name: name.clone(),
+                domain: String::new(),
                 seed: number,
                 limits: Limits::default(),
                 timers: Timers::default(),

@@ -13,3 +13,4 @@ mod publish;
 mod rig;
 mod schedule;
 mod serving;
+mod transform;

@@ -59,6 +59,7 @@ impl ThreeNodes {
         let server = |(seed, name): (u64, &&str)| {
             let config = Config {
                 name: (*name).into(),
+                domain: String::new(),
                 seed,
                 limits: Limits::default(),
                 timers: Timers::default(),

@@ -109,6 +109,7 @@ const EXAMPLE: &str = r#"A file of settings (relative paths start at its folder)
   name = "ORDERS"
   subjects = ["orders.>"]
   duplicate_window = "2m"       # optional, as are max_msg_size, servers and joins
+  subject_transform = { src = "orders.*", dest = "orders.{{partition(8,1)}}.$1" }   # optional
 
   [tls]
   ca = "certs/ca.pem"
@@ -137,6 +138,7 @@ fn stream(text: &str) -> Result<GivenStream, String> {
     Ok(GivenStream {
         name,
         subjects: subjects.split(',').map(str::to_owned).collect(),
+        subject_transform: None,
         duplicate_window: None,
         max_msg_size: None,
         servers: Vec::new(),

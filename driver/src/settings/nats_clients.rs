@@ -91,6 +91,15 @@ mod tests {
     }
 
     #[test]
+    fn the_domain_of_the_clients_is_that_of_the_streams() {
+        let file = FILE.replace("['nats://here']", "['nats://here'], domain = 'hub'");
+        let given = format!("{file}stream = [{{ name = 'A', subjects = ['a'] }}]");
+        let given: Given = toml::from_str(&given).expect("sound TOML");
+        let settings = Settings::try_from(given).expect("sound");
+        assert_eq!(settings.config(1).domain, "hub");
+    }
+
+    #[test]
     fn clients_are_served_without_a_prefix() {
         let file = FILE.replace("['nats://here']", "['nats://here'], prefix = 'p'");
         let given = format!("{file}stream = [{{ name = 'A', subjects = ['a'] }}]");

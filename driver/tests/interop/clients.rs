@@ -207,7 +207,9 @@ async fn where_jetstream_answers_itself_clients_are_served_in_a_domain_or_not_at
     let client = bed.client(0).await;
     let js = jetstream::with_domain(client.clone(), "ours");
     assert_eq!(stored(&js, "orders.new", "one").await, 1);
+    let acknowledged = js.publish("orders.new", "two".into()).await.expect("sent").await;
+    assert_eq!(acknowledged.expect("it is stored").domain, "ours");
     let ours = js.get_stream("ORDERS").await.expect("our stream");
-    assert_eq!(ours.cached_info().state.messages, 1);
+    assert_eq!(ours.cached_info().state.messages, 2);
     assert!(jetstream::new(client).get_stream("ORDERS").await.is_err(), "it is not theirs");
 }

@@ -231,6 +231,7 @@ impl Member {
         };
         let config = Config {
             name: name.into(),
+            domain: String::new(),
             seed: 7,
             limits: Limits::default(),
             timers,

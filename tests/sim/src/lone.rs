@@ -110,6 +110,7 @@ pub fn config(members: &[&str], kind: GroupKind) -> Config {
     };
     Config {
         name: members[0].into(),
+        domain: String::new(),
         seed: 1,
         limits: Limits::default(),
         timers: Timers::default(),

@@ -90,6 +90,7 @@ impl Setup {
         };
         Config {
             name: machine.to_string(),
+            domain: String::new(),
             seed,
             limits: self.limits.clone(),
             timers: self.timers.clone(),
