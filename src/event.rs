@@ -581,4 +581,16 @@ pub enum Request {
         /// The subjects, with wildcards; all if empty.
         filter: Bytes,
     },
+    /// Store a message of another stream, for who pulls from it: as [`Publish`](Self::Publish), but on
+    /// any subject, and as it was stored there. Its header names where it comes from
+    /// (`Nats-Stream-Source`), and has none of the fields that begin with `Nats-Expected-` or
+    /// `Nats-Batch-`.
+    Source {
+        /// The subject.
+        subject: Bytes,
+        /// NATS header block.
+        header: Bytes,
+        /// The body.
+        payload: Bytes,
+    },
 }

@@ -386,6 +386,10 @@ impl Group {
                 let proposal = stream.publish(context, id, (subject, header, payload));
                 propose(stream, &mut self.raft, context, proposal);
             }
+            (Machine::Stream(stream), Request::Source { subject, header, payload }) => {
+                let proposal = stream.publish_sourced(context, id, (subject, header, payload));
+                propose(stream, &mut self.raft, context, proposal);
+            }
             (Machine::Stream(stream), Request::Delete { sequence }) => {
                 let proposal = stream.delete(context, id, sequence);
                 propose(stream, &mut self.raft, context, proposal);

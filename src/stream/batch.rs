@@ -32,6 +32,8 @@ pub(super) struct Published {
     pub(super) subject: Bytes,
     pub(super) header: Bytes,
     pub(super) payload: Bytes,
+    /// Whether another stream had it, and a source brings it.
+    pub(super) sourced: bool,
 }
 
 impl Published {
@@ -43,6 +45,7 @@ impl Published {
             payload: &self.payload,
             sequence,
             timestamp,
+            sourced: self.sourced,
             ..StreamMessageView::default()
         }
     }
@@ -100,9 +103,8 @@ impl Stream {
         request: RequestId,
         message: Published,
     ) -> Option<Proposal> {
-        let decided = self
-            .check_message(context, &message.subject, &message.header, &message.payload)
-            .and_then(|()| self.gather(context, message));
+        let decided =
+            self.check_message(context, &message).and_then(|()| self.gather(context, message));
         let answer = match decided {
             Ok(Outcome::Kept) => Answer::Json(Bytes::new()),
             Ok(Outcome::Committed(messages)) => {
@@ -201,15 +203,14 @@ impl Stream {
         let mut parts = Vec::with_capacity(messages.len());
         let count = messages.len();
         for (batch_sequence, message) in (1_u64..).zip(messages) {
-            let Published { subject, header, payload } = message;
-            let batch_id = header::field(&header, header::BATCH_ID);
-            let batch_id = batch_id.map_or(Bytes::new(), |id| header.slice_ref(id));
-            if header::field(&header, header::EXPECTED_LAST_MESSAGE_ID).is_some() {
+            let batch_id = header::field(&message.header, header::BATCH_ID);
+            let batch_id = batch_id.map_or(Bytes::new(), |id| message.header.slice_ref(id));
+            if header::field(&message.header, header::EXPECTED_LAST_MESSAGE_ID).is_some() {
                 let header = &header::EXPECTED_LAST_MESSAGE_ID;
                 let error = ApiError::ATOMIC_PUBLISH_UNSUPPORTED_HEADER_BATCH;
                 return Err(error.with(&[("header", header)]));
             }
-            let checked = match self.check_header(context, &staged, &subject, header, payload) {
+            let checked = match self.check_header(context, &staged, &message) {
                 Ok(checked) => checked,
                 Err(Refusal::Error(error)) => return Err(error),
                 Err(Refusal::Duplicate(_)) => {
@@ -220,7 +221,7 @@ impl Stream {
             let commit = batch_sequence == count as u64;
             let sum = checked.sum.map(|sum| (checked.stored, sum));
             let (header, payload) = (checked.header, checked.payload);
-            let message = Published { subject, header, payload };
+            let message = Published { header, payload, ..message };
             let message = BatchMessageView {
                 batch_id: &batch_id,
                 batch_sequence,

@@ -10,6 +10,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 
 use super::Stream;
+use super::batch::Published;
 use super::counter::Sum;
 use super::dedupe::Seen;
 use super::header::{self, Fields};
@@ -89,11 +90,10 @@ impl Stream {
     pub(super) fn check_message(
         &self,
         context: &Context<'_>,
-        subject: &[u8],
-        header: &[u8],
-        payload: &[u8],
+        message: &Published,
     ) -> Result<(), ApiError> {
-        self.check_subject(subject)?;
+        let Published { subject, header, payload, sourced } = message;
+        self.check_subject(subject, *sourced)?;
         match self.check_leading(context) {
             _ if self.leadership.is_some() && self.config.sealed => {
                 return Err(ApiError::STREAM_SEALED);
@@ -127,12 +127,13 @@ impl Stream {
         Ok(())
     }
 
-    fn check_subject(&self, subject: &[u8]) -> Result<(), ApiError> {
+    fn check_subject(&self, subject: &[u8], sourced: bool) -> Result<(), ApiError> {
         if subject.len() > usize::from(u16::MAX) || !subject::is_valid_publish(subject) {
             return Err(ApiError::BAD_REQUEST);
         }
-        match self.config.subjects.iter().any(|filter| subject::matches(filter.as_bytes(), subject))
-        {
+        let takes = |filter: &alloc::string::String| subject::matches(filter.as_bytes(), subject);
+        // The subjects of other streams are others.
+        match sourced || self.config.subjects.iter().any(takes) {
             true => Ok(()),
             false => Err(ApiError::STREAM_NOT_MATCH),
         }
@@ -143,26 +144,26 @@ impl Stream {
         &mut self,
         context: &Context<'_>,
         staged: &Staged,
-        subject: &Bytes,
-        header: Bytes,
-        payload: Bytes,
+        message: &Published,
     ) -> Result<Checked, Refusal> {
-        let stored = self.stored_subject(staged, subject)?;
+        let Published { header, payload, sourced, .. } = message;
+        let stored = self.stored_subject(staged, &message.subject)?;
         let subject = &stored;
-        let fields = Fields::of(&header);
+        let fields = Fields::of(header);
         let mut increment = None;
         if !header.is_empty() {
             if header.len() as u64 > context.limits.header.get().min(u64::from(u16::MAX)) {
                 return Err(ApiError::STREAM_HEADER_EXCEEDS_MAXIMUM.into());
             }
-            increment = self.check_increment(&fields, &payload)?;
-            self.check_plain(&fields)?;
+            increment = self.check_increment(&fields, payload, *sourced)?;
+            self.check_plain(&fields, *sourced)?;
             self.check_id(context, staged, &fields)?;
         }
-        let (mut new_header, mut payload, mut sum) = (header.clone(), payload, None);
+        let (mut new_header, mut payload, mut sum) = (header.clone(), payload.clone(), None);
         if self.config.allow_msg_counter {
             let increment = increment.ok_or(ApiError::MESSAGE_INCR_MISSING)?;
-            let counted = self.count(context, staged, subject, &header, increment)?;
+            let added = self.count(context, staged, subject, (header, &payload), increment);
+            let counted = added?;
             (new_header, payload, sum) = (counted.0, counted.1, Some(counted.2));
         }
         let (mut expected, mut id) = (None, Bytes::new());
@@ -184,12 +185,12 @@ impl Stream {
     }
 
     /// What depends on the configuration alone.
-    fn check_plain(&self, fields: &Fields<'_>) -> Result<(), ApiError> {
+    fn check_plain(&self, fields: &Fields<'_>, sourced: bool) -> Result<(), ApiError> {
         let config = &self.config;
         if fields.expected_stream.is_some_and(|name| name != config.name.as_bytes()) {
             return Err(ApiError::STREAM_NOT_MATCH);
         }
-        match fields.ttl.map(Life::parse) {
+        match fields.ttl.filter(|_| !sourced).map(Life::parse) {
             None | Some(Ok(None)) => {}
             Some(_) if !config.allow_msg_ttl => return Err(ApiError::MESSAGE_TTL_DISABLED),
             Some(Err(_)) => return Err(ApiError::MESSAGE_TTL_INVALID),

@@ -24,7 +24,7 @@ use super::transform::SubjectsStored;
 use crate::context::Context;
 use crate::event::StoredMessage;
 use crate::ids::{LoadId, RequestId, Sequence};
-use crate::wire::{ApiError, StreamMessageView};
+use crate::wire::{ApiError, StreamMessageView, go_json};
 
 /// Sums that are kept with nothing in flight.
 const KEPT: usize = 1024;
@@ -34,6 +34,52 @@ const KEPT: usize = 1024;
 struct Value {
     #[serde(default)]
     val: String,
+}
+
+impl Value {
+    fn read(payload: &[u8]) -> Result<BigInt, ApiError> {
+        let value = serde_json::from_slice::<Self>(payload);
+        let value = value.map_err(|_| ApiError::MESSAGE_COUNTER_BROKEN)?;
+        sum(&value.val)
+    }
+}
+
+/// A sum as text; nothing is zero.
+fn sum(text: &str) -> Result<BigInt, ApiError> {
+    match text {
+        "" => Ok(BigInt::ZERO),
+        text => number(text.as_bytes()).ok_or(ApiError::MESSAGE_COUNTER_BROKEN),
+    }
+}
+
+/// What other streams have counted: sums by stream and subject.
+type Sources = BTreeMap<String, BTreeMap<String, String>>;
+
+fn read_sources(text: &[u8]) -> Result<Sources, ApiError> {
+    serde_json::from_slice(text).map_err(|_| ApiError::MESSAGE_COUNTER_BROKEN)
+}
+
+/// Takes up the sum of a message that another stream has counted: what others have counted with it, and
+/// how much it adds to what that stream said before. None if it names no stream.
+fn take_up(
+    sources: &Bytes,
+    subject: &[u8],
+    (header, payload): (&[u8], &[u8]),
+) -> Result<Option<(Bytes, BigInt)>, ApiError> {
+    let Some(origin) = header::field(header, header::SOURCE) else { return Ok(None) };
+    let mut parts = origin.split(|byte| *byte == b' ');
+    let text = |part: &[u8]| String::from_utf8_lossy(part).into_owned();
+    let stream = text(parts.next().unwrap_or_default());
+    let subject = text(parts.nth(3).unwrap_or(subject));
+    let counted = Value::read(payload)?;
+    let mut sources = match sources.is_empty() {
+        true => Sources::new(),
+        false => read_sources(sources)?,
+    };
+    let said = sources.entry(stream).or_default().entry(subject).or_default();
+    let more = &counted - sum(said)?;
+    *said = format!("{counted}");
+    Ok(Some((Bytes::from(go_json::to_string(&sources)), more)))
 }
 
 /// The last sum of a subject.
@@ -51,18 +97,11 @@ impl Sum {
 
     /// What the last message says.
     fn of(message: &StreamMessageView<'_>) -> Result<Self, ApiError> {
-        let broken = |_| ApiError::MESSAGE_COUNTER_BROKEN;
-        let value: Value = serde_json::from_slice(message.payload).map_err(broken)?;
-        let total = match &*value.val {
-            "" => BigInt::ZERO,
-            text => number(text.as_bytes()).ok_or(ApiError::MESSAGE_COUNTER_BROKEN)?,
-        };
+        let total = Value::read(message.payload)?;
         let Some(text) = header::field(message.header, header::COUNTER_SOURCES) else {
             return Ok(Self { total, sources: Bytes::new() });
         };
-        let sources: BTreeMap<String, BTreeMap<String, String>> =
-            serde_json::from_slice(text).map_err(broken)?;
-        let text = if sources.is_empty() { &[][..] } else { text };
+        let text = if read_sources(text)?.is_empty() { &[][..] } else { text };
         Ok(Self { total, sources: Bytes::copy_from_slice(text) })
     }
 }
@@ -272,9 +311,14 @@ impl Stream {
         &self,
         fields: &Fields<'_>,
         payload: &[u8],
+        sourced: bool,
     ) -> Result<Option<BigInt>, ApiError> {
         let Some(text) = fields.increment else { return Ok(None) };
         let increment = number(text).ok_or(ApiError::MESSAGE_INCR_INVALID)?;
+        if sourced {
+            // Another stream took it; here it is stored as it is.
+            return Ok(Some(increment));
+        }
         if !self.config.allow_msg_counter {
             return Err(ApiError::MESSAGE_INCR_DISABLED);
         }
@@ -301,16 +345,12 @@ impl Stream {
         context: &Context<'_>,
         staged: &Staged,
         subject: &Bytes,
-        header: &Bytes,
+        (header, payload): (&Bytes, &Bytes),
         increment: BigInt,
     ) -> Result<(Bytes, Bytes, Sum), ApiError> {
         let Some(leadership) = &mut self.leadership else {
             return Err(ApiError::CLUSTER_NOT_LEADER);
         };
-        if header::field(header, header::SOURCE).is_some() {
-            // Only what another stream has counted names a source, and that comes with its sum.
-            return Err(ApiError::MESSAGE_COUNTER_BROKEN);
-        }
         let known = match staged.sums.get(subject) {
             Some(sum) => Some(Ok(sum.clone())),
             None => leadership.counters.sum(&self.contents.index, subject),
@@ -318,11 +358,20 @@ impl Stream {
         // Whoever needs a sum that is not known waits for it.
         let Sum { total, sources } = known.unwrap_or(Err(ApiError::MESSAGE_COUNTER_BROKEN))?;
         leadership.counters.read.remove(subject);
+        let taken_up = take_up(&sources, subject, (header, payload))?;
+        let (sources, header, increment) = match taken_up {
+            Some((sources, counted)) => {
+                let text = format!("{counted}");
+                let header = header_edit::set(header, header::INCREMENT, text.as_bytes());
+                (sources, header, counted)
+            }
+            None => (sources, header.clone(), increment),
+        };
         let total = total + increment;
         let payload = Bytes::from(format!("{{\"val\":\"{total}\"}}"));
         let header = match sources.is_empty() {
-            true => header.clone(),
-            false => header_edit::set(header, header::COUNTER_SOURCES, &sources),
+            true => header,
+            false => header_edit::set(&header, header::COUNTER_SOURCES, &sources),
         };
         self.check_size(context, header.len() as u64 + payload.len() as u64)?;
         Ok((header, payload, Sum { total, sources }))

@@ -135,17 +135,36 @@ impl Stream {
         request: RequestId,
         (subject, header, payload): (Bytes, Bytes, Bytes),
     ) -> Option<Proposal> {
-        if let Some(leadership) = &mut self.leadership {
-            // A purge may have moved the last sequence up.
-            leadership.reached(self.contents.index.last().plus(self.contents.failed));
-        }
         let in_batch = header::field(&header, header::BATCH_ID).is_some();
-        let message = Published { subject, header, payload };
+        let message = Published { subject, header, payload, sourced: false };
+        self.catch_up_with_purges();
         if in_batch {
             return self.publish_in_batch(context, request, message);
         }
         let waiting = self.await_sums(context, Waiting::Message(request, message))?;
         self.resume(context, waiting)
+    }
+
+    /// Decides on a message that another stream had, which a source brings; none if the client was
+    /// answered. It is stored as it was there: what a publisher may not ask for is not refused, and a
+    /// counter takes up what the other stream has counted.
+    pub fn publish_sourced(
+        &mut self,
+        context: &mut Context<'_>,
+        request: RequestId,
+        (subject, header, payload): (Bytes, Bytes, Bytes),
+    ) -> Option<Proposal> {
+        let message = Published { subject, header, payload, sourced: true };
+        self.catch_up_with_purges();
+        let waiting = self.await_sums(context, Waiting::Message(request, message))?;
+        self.resume(context, waiting)
+    }
+
+    fn catch_up_with_purges(&mut self) {
+        if let Some(leadership) = &mut self.leadership {
+            // A purge may have moved the last sequence up.
+            leadership.reached(self.contents.index.last().plus(self.contents.failed));
+        }
     }
 
     /// Decides on what need not wait any longer.
@@ -184,11 +203,9 @@ impl Stream {
         request: Option<RequestId>,
         message: Published,
     ) -> Result<Proposal, Refusal> {
-        let Published { subject, header, payload } = message;
-        self.check_message(context, &subject, &header, &payload)?;
-        let staged = Staged::default();
-        let checked = self.check_header(context, &staged, &subject, header, payload)?;
-        Ok(prepare(context, request, subject, checked)?)
+        self.check_message(context, &message)?;
+        let checked = self.check_header(context, &Staged::default(), &message)?;
+        Ok(prepare(context, request, message, checked)?)
     }
 
     /// What the stream itself proposes, as [`publish`](Self::publish) returns it, and what waited for
@@ -371,13 +388,13 @@ impl Stream {
 fn prepare(
     context: &Context<'_>,
     request: Option<RequestId>,
-    subject: Bytes,
+    message: Published,
     checked: Checked,
 ) -> Result<Proposal, ApiError> {
     let Checked { stored, header, payload, id, flight, sum, traced, .. } = checked;
     let time = context.now.as_timestamp();
     let sum = sum.map(|sum| (stored, sum));
-    let (message, sequence) = (Published { subject, header, payload }, flight.sequence);
+    let (message, sequence) = (Published { header, payload, ..message }, flight.sequence);
     let pending = Pending { request, kind: PendingKind::Message(flight) };
     let entry = match message.bytes() <= COMPRESS_ABOVE {
         true => Entry::Message { message, sequence, timestamp: time },

@@ -345,7 +345,8 @@ fn sent(schedule: &Bytes, found: &Found, message: &StreamMessage) -> Published {
     if let Some(ttl) = &found.ttl {
         header = header_edit::append(&header, header::TTL, ttl);
     }
-    Published { subject: found.target.clone(), header, payload: message.share(message.payload()) }
+    let payload = message.share(message.payload());
+    Published { subject: found.target.clone(), header, payload, sourced: false }
 }
 
 #[cfg(test)]

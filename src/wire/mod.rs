@@ -24,7 +24,7 @@ mod consumer_state_binary;
 mod delete_range;
 mod entry;
 mod error;
-mod go_json;
+pub(crate) mod go_json;
 mod go_time;
 mod legacy_stream_state;
 mod message_delete;

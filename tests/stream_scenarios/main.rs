@@ -13,4 +13,5 @@ mod publish;
 mod rig;
 mod schedule;
 mod serving;
+mod sourced;
 mod transform;

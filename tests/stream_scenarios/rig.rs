@@ -401,6 +401,22 @@ impl Log {
         self.publish_with(leader, subject, "", payload)
     }
 
+    /// Brings a message of another stream; the request's number.
+    pub(crate) fn source(
+        &mut self,
+        leader: &mut Replica,
+        subject: &str,
+        fields: &str,
+        payload: &str,
+    ) -> u64 {
+        let id = self.next_request();
+        let parts = parts(subject, fields, payload);
+        let proposal = leader.with_stream(|stream, cx| stream.publish_sourced(cx, id, parts));
+        self.propose(leader, proposal);
+        self.propose_own(leader);
+        id.get()
+    }
+
     pub(crate) fn publish_with(
         &mut self,
         leader: &mut Replica,
@@ -409,12 +425,7 @@ impl Log {
         payload: &str,
     ) -> u64 {
         let id = self.next_request();
-        let header = match fields {
-            "" => String::new(),
-            fields => format!("NATS/1.0\r\n{fields}\r\n\r\n"),
-        };
-        let parts = (subject.to_string(), header, payload.to_string());
-        let parts = (Bytes::from(parts.0), Bytes::from(parts.1), Bytes::from(parts.2));
+        let parts = parts(subject, fields, payload);
         let proposal = leader.with_stream(|stream, cx| stream.publish(cx, id, parts));
         self.propose(leader, proposal);
         id.get()
@@ -483,6 +494,15 @@ impl Log {
             self.feed(replica);
         }
     }
+}
+
+fn parts(subject: &str, fields: &str, payload: &str) -> (Bytes, Bytes, Bytes) {
+    let header = match fields {
+        "" => String::new(),
+        fields => format!("NATS/1.0\r\n{fields}\r\n\r\n"),
+    };
+    let [subject, payload] = [subject, payload].map(str::to_string);
+    (Bytes::from(subject), Bytes::from(header), Bytes::from(payload))
 }
 
 pub(crate) fn leader() -> (Replica, Log) {
