@@ -87,10 +87,10 @@ pub(super) struct SimArguments {
     #[arg(long)]
     json: bool,
 
-    /// Plant defects that others had, one at a time, and see how soon each is found; needs a program
-    /// that was built with the feature `canaries`.
-    #[arg(long)]
-    canaries: bool,
+    /// Plant defects that others had, one at a time, and see how soon each is found: all, or those of
+    /// some numbers, such as 37,45; needs a program that was built with the feature `canaries`.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', num_args = 0..)]
+    canaries: Option<Vec<u8>>,
 }
 
 impl SimArguments {
@@ -207,11 +207,11 @@ impl Total {
 
 /// Runs the command.
 pub(super) fn run(arguments: SimArguments) -> Result<(), Failure> {
-    let SimArguments { seed, seeds, canaries, json, .. } = arguments;
+    let SimArguments { seed, seeds, json, .. } = arguments;
     let options = arguments.options();
     let first = seed.unwrap_or(1);
-    if canaries {
-        return canaries::run(first, seeds.map(NonZeroU64::get), &options, json);
+    if let Some(numbers) = &arguments.canaries {
+        return canaries::run(numbers, (first, seeds.map(NonZeroU64::get)), &options, json);
     }
     let usual = if seed.is_some() { 1 } else { SEEDS };
     let count = seeds.map_or(usual, NonZeroU64::get);
@@ -495,7 +495,12 @@ mod canaries {
 
     use super::Failure;
 
-    pub(super) fn run(_: u64, _: Option<u64>, _: &Options, _: bool) -> Result<(), Failure> {
+    pub(super) fn run(
+        _: &[u8],
+        _: (u64, Option<u64>),
+        _: &Options,
+        _: bool,
+    ) -> Result<(), Failure> {
         let why = "--canaries: this program was built without planted defects; expected one built \
                    with them: cargo run --release --features canaries -- sim --canaries";
         Err(Failure::Usage(why.into()))

@@ -4,7 +4,10 @@ use jetwake::canary::Canary;
 use jetwake::time::Duration;
 
 use crate::story::Detail;
-use crate::workload::{Options, attempt};
+use crate::workload::{Groups, Options, attempt};
+
+/// From this number on, the defects are those of streams.
+const OF_STREAMS: u8 = 35;
 
 /// What came of the search for one planted defect.
 #[derive(Clone, Debug)]
@@ -21,7 +24,11 @@ pub struct Hunt {
 
 /// Plays seeds with a defect planted, from the first on, until one breaks a rule.
 pub fn hunt(canary: Canary, first: u64, seeds: u64, options: &Options) -> Hunt {
-    let options = Options { canary: Some(canary), ..options.clone() };
+    let mut options = Options { canary: Some(canary), ..options.clone() };
+    // Half of the runs would have no stream that could be wrong.
+    if options.groups == Groups::Mixed && canary.number() >= OF_STREAMS {
+        options.groups = Groups::Stream;
+    }
     let mut hunt = Hunt { canary, seeds: 0, simulated: Duration::ZERO, found: None };
     for seed in (first..).take(usize::try_from(seeds).unwrap_or(usize::MAX)) {
         let outcome = attempt(seed, &options, Detail::None);

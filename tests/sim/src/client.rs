@@ -109,6 +109,9 @@ impl Task {
     }
 }
 
+/// How often a batch is sent again that is refused.
+const REFUSALS: u32 = 10;
+
 /// A client.
 #[derive(Debug)]
 pub struct Client {
@@ -129,6 +132,8 @@ pub struct Client {
     gathering: Option<Gathering>,
     /// A batch that it sends once more, as nobody told it what became of it.
     again: Option<usize>,
+    /// The batch that was refused last, and how often.
+    refused: (usize, u32),
     batches: u64,
 }
 
@@ -215,6 +220,7 @@ impl Client {
             deletes_left: 0,
             gathering: None,
             again: None,
+            refused: (0, 0),
             batches: 0,
         }
     }
@@ -258,6 +264,14 @@ impl Client {
         let (range, subjects) = (self.plan.payload.clone(), self.plan.subjects);
         let make = |dice: &mut Dice| (subject(dice, subjects), body(dice, &name, &range));
         batches::draw(&plan, history, &mut self.dice, (&name, id, again), make)
+    }
+
+    /// Whether it has patience with a batch that is refused: one may be larger than what the leader
+    /// lets wait at any time.
+    pub const fn bears_refusal(&mut self, batch: usize) -> bool {
+        let before = if self.refused.0 == batch { self.refused.1 } else { 0 };
+        self.refused = (batch, before + 1);
+        before < REFUSALS
     }
 
     /// It sends a batch once more, if it does nothing else with one.

@@ -54,6 +54,9 @@ impl Default for DiskConditions {
     }
 }
 
+/// How far a slow store falls behind.
+const LATEST: Duration = Duration::from_secs(1);
+
 /// The disk of one machine; it outlives the processes that use it.
 #[derive(Debug)]
 pub struct Disk {
@@ -61,6 +64,8 @@ pub struct Disk {
     pub conditions: DiskConditions,
     /// Everything takes this many times as long.
     pub slowness: u32,
+    /// How many times as long it takes, beyond that, for what a stream stores.
+    pub store_slowness: u32,
     /// Whether no space is left: records, snapshots and messages fail.
     pub full: bool,
     /// Whether the next log write fails.
@@ -164,6 +169,7 @@ impl Disk {
         Self {
             conditions,
             slowness: 1,
+            store_slowness: 1,
             full: false,
             fail_next_write: false,
             wiped: BTreeSet::new(),
@@ -534,7 +540,10 @@ impl Disk {
     }
 
     fn store_done_at(&mut self, now: Time, takes: Duration) -> Time {
-        self.store_busy_until = self.store_busy_until.max(now) + takes;
+        let begins = self.store_busy_until.max(now);
+        // What is late is late by no more than this, or it would be for long after the fault is over.
+        let late = (begins + takes * self.store_slowness).min(now + LATEST);
+        self.store_busy_until = late.max(begins + takes);
         self.store_busy_until
     }
 }

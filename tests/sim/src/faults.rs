@@ -52,6 +52,9 @@ pub enum Fault {
     NoAcks,
     /// A disk takes its time.
     SlowDisk,
+    /// A disk takes its time for what a stream stores, though not for the log: what is committed is
+    /// applied late.
+    SlowStore,
     /// A log write fails; the process is started again later.
     FailWrite,
     /// A disk is full; the process is started again when it is not.
@@ -94,6 +97,7 @@ pub const ALL: &[Fault] = &[
     Fault::Replay,
     Fault::NoAcks,
     Fault::SlowDisk,
+    Fault::SlowStore,
     Fault::FailWrite,
     Fault::FullDisk,
     Fault::ReadFailures,
@@ -126,6 +130,7 @@ impl Fault {
             Self::Replay => "replay",
             Self::NoAcks => "no-acks",
             Self::SlowDisk => "slow-disk",
+            Self::SlowStore => "slow-store",
             Self::FailWrite => "fail-write",
             Self::FullDisk => "full-disk",
             Self::ReadFailures => "read-failures",
@@ -346,7 +351,11 @@ impl Cluster {
                 self.relieve_after(lasts, Relief::Clock(victim));
             }
             Fault::Rot => self.rot_for(victim, Rot::drawn(dice), lasts),
-            Fault::SlowDisk | Fault::FailWrite | Fault::FullDisk | Fault::ReadFailures => {
+            Fault::SlowDisk
+            | Fault::SlowStore
+            | Fault::FailWrite
+            | Fault::FullDisk
+            | Fault::ReadFailures => {
                 self.disk_fault(fault, victim, lasts, dice);
             }
             // A single machine has no links.
@@ -388,12 +397,14 @@ impl Cluster {
         let disk = self.disk_mut(victim);
         match fault {
             Fault::SlowDisk => disk.slowness = 1 << dice.below(9),
+            Fault::SlowStore => disk.store_slowness = 1 << dice.below(12),
             Fault::ReadFailures => disk.conditions.read_failures = 300_000,
             Fault::FailWrite => disk.fail_next_write = true,
             _ => disk.full = true,
         }
         let what = match fault {
             Fault::SlowDisk => "slow disks",
+            Fault::SlowStore => "slow stores",
             Fault::ReadFailures => "disks that do not always read",
             Fault::FailWrite => "writes that fail",
             _ => "full disks",
@@ -419,7 +430,7 @@ impl Cluster {
             Relief::Resume(machine) => self.resume(machine),
             Relief::Disk(machine) => {
                 let disk = self.disk_mut(machine);
-                disk.slowness = 1;
+                (disk.slowness, disk.store_slowness) = (1, 1);
                 disk.conditions.read_failures = 0;
                 self.repair(machine);
             }

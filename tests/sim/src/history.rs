@@ -173,10 +173,13 @@ impl History {
         self.by_sequence.iter().map(|(sequence, number)| (*number, *sequence))
     }
 
-    /// Whether a message may be found at a sequence, after what was acknowledged.
+    /// Whether a message may be found at a sequence, after what was acknowledged. A replica that is
+    /// behind still has it where it was removed before it was published anew.
     pub fn may_be_at(&self, number: usize, sequence: Sequence) -> bool {
         self.acknowledged.get(&number).is_none_or(|known| {
-            known.contains(&sequence) || known.iter().all(|known| self.is_gone(number, *known))
+            known.contains(&sequence)
+                || self.is_gone(number, sequence)
+                || known.iter().all(|known| self.is_gone(number, *known))
         })
     }
 

@@ -113,9 +113,10 @@ impl Log {
         self.rot.snapshot = self.snapshot.take().is_some();
     }
 
-    /// Something else stands in the snapshot's file.
+    /// Something else stands in the snapshot's file. What is spoilt already stays as it is: another
+    /// change could make it whole again.
     pub fn spoil_snapshot(&mut self, change: impl FnOnce(&mut Vec<u8>)) {
-        if let Some(snapshot) = &mut self.snapshot {
+        if let Some(snapshot) = self.snapshot.as_mut().filter(|_| !self.rot.snapshot) {
             let mut file = snapshot.file.to_vec();
             change(&mut file);
             snapshot.file = file.into();

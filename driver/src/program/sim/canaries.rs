@@ -16,16 +16,17 @@ use super::super::{Failure, tell};
 /// Seeds that are played for each defect, unless told otherwise.
 const SEEDS: u64 = 500;
 
-/// Looks for every planted defect, on all cores.
+/// Looks for the planted defects of these numbers, of all if none is given, on all cores.
 pub(super) fn run(
-    first: u64,
-    seeds: Option<u64>,
+    numbers: &[u8],
+    (first, seeds): (u64, Option<u64>),
     options: &Options,
     json: bool,
 ) -> Result<(), Failure> {
     let seeds = seeds.unwrap_or(SEEDS);
+    let canaries = chosen(numbers)?;
     std::panic::set_hook(Box::new(|_| {}));
-    let hunts = hunt_all(first, seeds, options);
+    let hunts = hunt_all(&canaries, first, seeds, options);
     let _ = std::panic::take_hook();
     let missed: Vec<_> = hunts
         .iter()
@@ -48,7 +49,18 @@ pub(super) fn run(
     Err(anyhow!("not found in {seeds} seeds: {missed}").into())
 }
 
-fn hunt_all(first: u64, seeds: u64, options: &Options) -> Vec<Hunt> {
+fn chosen(numbers: &[u8]) -> Result<Vec<Canary>, Failure> {
+    let all = || Canary::ALL.iter().copied();
+    if let Some(number) = numbers.iter().find(|number| all().all(|one| one.number() != **number)) {
+        let known: Vec<_> = all().map(|canary| canary.number().to_string()).collect();
+        return Err(
+            anyhow!("--canaries: found {number}, expected some of {}", known.join(", ")).into()
+        );
+    }
+    Ok(all().filter(|one| numbers.is_empty() || numbers.contains(&one.number())).collect())
+}
+
+fn hunt_all(canaries: &[Canary], first: u64, seeds: u64, options: &Options) -> Vec<Hunt> {
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let next = AtomicUsize::new(0);
     let mut hunts = Vec::new();
@@ -57,7 +69,7 @@ fn hunt_all(first: u64, seeds: u64, options: &Options) -> Vec<Hunt> {
         for _ in 0..threads {
             let (sender, next) = (sender.clone(), &next);
             scope.spawn(move || {
-                while let Some(canary) = Canary::ALL.get(next.fetch_add(1, Ordering::Relaxed)) {
+                while let Some(canary) = canaries.get(next.fetch_add(1, Ordering::Relaxed)) {
                     if sender.send(hunt(*canary, first, seeds, options)).is_err() {
                         return;
                     }

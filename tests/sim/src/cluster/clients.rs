@@ -138,7 +138,8 @@ impl Cluster {
         if let Task::Member { batch, commits, .. } = task {
             let client = &mut self.clients[number];
             client.leaves(batch);
-            let may_go_through = code.is_none_or(|code| MAY_GO_THROUGH.contains(&code));
+            let may_go_through = code
+                .is_none_or(|code| MAY_GO_THROUGH.contains(&code) && client.bears_refusal(batch));
             if commits && may_go_through {
                 client.sends_again(batch);
             }

@@ -62,7 +62,8 @@ impl Cluster {
         }
         for machine in self.machines() {
             let disk = &mut self.disks[machine.0];
-            (disk.full, disk.fail_next_write, disk.slowness) = (false, false, 1);
+            (disk.full, disk.fail_next_write) = (false, false);
+            (disk.slowness, disk.store_slowness) = (1, 1);
             (disk.conditions.read_failures, disk.conditions.part_rot) = (0, 0);
             self.processes[machine.0].doom = None;
             self.processes[machine.0].dies_at_change = None;
