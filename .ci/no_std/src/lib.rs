@@ -46,6 +46,7 @@ pub extern "C" fn jetwake_drive_once(now: u64) -> u64 {
         limits: Default::default(),
         timers: Default::default(),
         groups: Vec::new(),
+        domain: String::new(),
     };
     let Ok(mut node) = Node::new(config) else { return 0 };
     node.handle(Time::from_nanos(now), Event::DeadlineReached);
