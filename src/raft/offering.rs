@@ -139,12 +139,14 @@ impl Raft {
         let inbox = feed.inbox.clone();
         let Some(offered) = &mut feed.offered else { return };
         offered.reading = offered.reading.saturating_sub(1);
-        if Some(snapshot) != newest {
-            // What was read may be another's bytes; who asks again is told.
-        } else if offered.snapshot == snapshot && bytes.is_empty() {
+        // What was read may be bytes of a newer one, which is offered when this one is asked for again.
+        if Some(snapshot) != newest || offered.snapshot != snapshot {
+            return;
+        }
+        if bytes.is_empty() {
             let what = format!("it ends before byte {offset}");
             self.snapshot_is_bad(context, snapshot.index, &what);
-        } else if offered.snapshot == snapshot {
+        } else {
             let says = TransferSays::Part { offset, bytes };
             self.send_transfer(context, peer, &inbox, snapshot, says);
         }

@@ -409,12 +409,10 @@ impl Log {
         fields: &str,
         payload: &str,
     ) -> u64 {
-        let id = self.next_request();
-        let parts = parts(subject, fields, payload);
-        let proposal = leader.with_stream(|stream, cx| stream.publish_sourced(cx, id, parts));
-        self.propose(leader, proposal);
+        let message = parts(subject, fields, payload);
+        let id = self.decide(leader, |stream, cx, id| stream.publish_sourced(cx, id, message));
         self.propose_own(leader);
-        id.get()
+        id
     }
 
     pub(crate) fn publish_with(
@@ -424,9 +422,18 @@ impl Log {
         fields: &str,
         payload: &str,
     ) -> u64 {
+        let message = parts(subject, fields, payload);
+        self.decide(leader, |stream, cx, id| stream.publish(cx, id, message))
+    }
+
+    /// Has a leader decide on a request, and proposes what comes of it; the request's number.
+    fn decide(
+        &mut self,
+        leader: &mut Replica,
+        decide: impl FnOnce(&mut Stream, &mut Context<'_>, RequestId) -> Option<Proposal>,
+    ) -> u64 {
         let id = self.next_request();
-        let parts = parts(subject, fields, payload);
-        let proposal = leader.with_stream(|stream, cx| stream.publish(cx, id, parts));
+        let proposal = leader.with_stream(|stream, cx| decide(stream, cx, id));
         self.propose(leader, proposal);
         id.get()
     }

@@ -176,11 +176,13 @@ impl History {
     /// Whether a message may be found at a sequence, after what was acknowledged. A replica that is
     /// behind still has it where it was removed before it was published anew.
     pub fn may_be_at(&self, number: usize, sequence: Sequence) -> bool {
-        self.acknowledged.get(&number).is_none_or(|known| {
-            known.contains(&sequence)
-                || self.is_gone(number, sequence)
-                || known.iter().all(|known| self.is_gone(number, *known))
-        })
+        let anothers = self.by_sequence.get(&sequence).is_some_and(|other| *other != number);
+        !anothers
+            && self.acknowledged.get(&number).is_none_or(|known| {
+                known.contains(&sequence)
+                    || self.is_gone(number, sequence)
+                    || known.iter().all(|known| self.is_gone(number, *known))
+            })
     }
 
     /// How often a client was told that a message is stored.
@@ -300,5 +302,18 @@ mod tests {
         assert!(!history.must_be_gone(Sequence::new(9), &subject));
         history.deleted(Sequence::new(9));
         assert!(history.must_be_gone(Sequence::new(9), &subject));
+    }
+
+    #[test]
+    fn a_message_may_still_be_where_it_was_removed_and_never_where_another_is() {
+        let mut history = history();
+        let at = Sequence::new;
+        history.acknowledge(0, at(9)).expect("the first");
+        history.acknowledge(1, at(4)).expect("another");
+        assert!(!history.may_be_at(0, at(3)), "nobody asked to remove it there");
+        history.ask_delete(at(3));
+        history.ask_delete(at(4));
+        assert!(history.may_be_at(0, at(3)));
+        assert!(!history.may_be_at(0, at(4)), "that place is another's");
     }
 }

@@ -337,6 +337,17 @@ mod tests {
     }
 
     #[test]
+    fn a_snapshot_that_is_spoilt_twice_is_not_whole_again() {
+        let mut log = filled(10);
+        log.apply(&snapshot(6));
+        let whole = log.snapshot_bytes(Which::Current, 0, 100);
+        for _ in 0..2 {
+            log.spoil_snapshot(|file| file[0] ^= 1);
+            assert_ne!(log.snapshot_bytes(Which::Current, 0, 100), whole);
+        }
+    }
+
+    #[test]
     fn follows_appends_truncations_compactions_and_resets() {
         let mut log = filled(10);
         log.apply(&snapshot(6));

@@ -53,9 +53,10 @@ fn chosen(numbers: &[u8]) -> Result<Vec<Canary>, Failure> {
     let all = || Canary::ALL.iter().copied();
     if let Some(number) = numbers.iter().find(|number| all().all(|one| one.number() != **number)) {
         let known: Vec<_> = all().map(|canary| canary.number().to_string()).collect();
-        return Err(
-            anyhow!("--canaries: found {number}, expected some of {}", known.join(", ")).into()
-        );
+        let known = known.join(", ");
+        return Err(Failure::Usage(format!(
+            "--canaries: found {number}, expected some of {known}"
+        )));
     }
     Ok(all().filter(|one| numbers.is_empty() || numbers.contains(&one.number())).collect())
 }
