@@ -264,6 +264,30 @@ fn who_was_added_in_vain_is_asked_for_no_vote() {
 }
 
 #[test]
+fn who_was_added_and_is_removed_campaigns_as_long_as_that_may_be_uncommitted() {
+    let mut node = Lone::plain(&MEMBERS);
+    let n1 = PeerId::from_name("n1").as_bytes().to_vec();
+    node.hear(&Append::by("n2", 1).after(1, 5).commit(5));
+    node.feed(&Append::by("n2", 1).after(1, 5).commit(5).led_in(1).snapshot("it left", &["n2", "n3"]));
+    node.feed(&Append::by("n2", 1).after(1, 5).commit(5).led_in(1));
+    let change = |last, kind| Append::by("n2", 1).after(1, last).commit(last).part(kind, n1.clone());
+    node.hear(&change(5, EntryKind::AddPeer));
+    node.hear(&change(6, EntryKind::RemovePeer));
+    // What is committed behind the snapshot is not remembered: the first change may be the last.
+    node.restart();
+    assert_eq!((node.status().commit, node.status().last.index), (Index::new(5), Index::new(7)));
+    let [n2, n3] = ["n2", "n3"].map(PeerId::from_name);
+    let mut voters = vec![n2, n3];
+    voters.sort();
+    assert_eq!(asked_for_votes(&mut node), voters, "its log may be the one that is needed");
+    // Once that is committed, it asks nobody any more.
+    let term = node.status().term.get();
+    node.hear(&Append::by("n2", term + 1).after(1, 7).commit(7));
+    node.wait(seconds(60));
+    assert_eq!(node.status().term.get(), term + 1);
+}
+
+#[test]
 fn a_peer_that_joins_hears_at_once_that_it_has_all() {
     let mut node = Lone::plain(&MEMBERS);
     node.elect(&["n2"]);

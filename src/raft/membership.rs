@@ -110,6 +110,16 @@ impl Membership {
         self.changes.back().map(|(index, _)| *index).filter(|index| *index > commit)
     }
 
+    /// The members before the last change, if that may be uncommitted; those of now if not.
+    ///
+    /// Not those at the commit: a member that just started knows of no commit behind its snapshot,
+    /// but as one change goes at a time, every change but the last is committed.
+    fn before_pending(&self, commit: Index) -> &Members {
+        let mut changes = self.changes.iter().rev().map(|(_, members)| members);
+        let skipped = usize::from(self.pending(commit).is_some());
+        changes.nth(skipped).unwrap_or(&self.base)
+    }
+
     /// The members after an append entry that comes next; none if it leaves them as they are.
     ///
     /// A group that is made for more members than it knows keeps that size when one is added, and
@@ -261,10 +271,11 @@ impl Raft {
         }
     }
 
-    /// Whether this member may ask for votes: also one whose removal is not committed yet, whose
-    /// log may be the one that is needed (Raft thesis, section 4.2.2).
+    /// Whether this member may ask for votes: also one whose removal may be uncommitted, whose log
+    /// may be the one that is needed (Raft thesis, section 4.2.2).
     pub(super) fn may_be_elected(&self) -> bool {
-        self.members().contains(&self.me) || self.membership.at(self.commit).contains(&self.me)
+        let before = || self.membership.before_pending(self.commit);
+        self.members().contains(&self.me) || before().contains(&self.me)
     }
 
     /// Appends a change, which counts from now on.
