@@ -268,9 +268,12 @@ fn who_was_added_and_is_removed_campaigns_as_long_as_that_may_be_uncommitted() {
     let mut node = Lone::plain(&MEMBERS);
     let n1 = PeerId::from_name("n1").as_bytes().to_vec();
     node.hear(&Append::by("n2", 1).after(1, 5).commit(5));
-    node.feed(&Append::by("n2", 1).after(1, 5).commit(5).led_in(1).snapshot("it left", &["n2", "n3"]));
+    node.feed(
+        &Append::by("n2", 1).after(1, 5).commit(5).led_in(1).snapshot("it left", &["n2", "n3"]),
+    );
     node.feed(&Append::by("n2", 1).after(1, 5).commit(5).led_in(1));
-    let change = |last, kind| Append::by("n2", 1).after(1, last).commit(last).part(kind, n1.clone());
+    let change =
+        |last, kind| Append::by("n2", 1).after(1, last).commit(last).part(kind, n1.clone());
     node.hear(&change(5, EntryKind::AddPeer));
     node.hear(&change(6, EntryKind::RemovePeer));
     // What is committed behind the snapshot is not remembered: the first change may be the last.

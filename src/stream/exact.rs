@@ -2,7 +2,7 @@
 //!
 //! What a snapshot had may be gone by the time its messages are asked for. Without those, a bound of the
 //! stream would take out others than it took out elsewhere. So a server of our own kind ends a catchup
-//! with its own state, and until the replica has applied as much it only adds: then it takes out what
+//! by its own state instead of an empty message, so that neither comes without the other; and until the replica has applied as much it only adds: then it takes out what
 //! that state has not, and is the same again. nats-server sends no such state, and is believed as its
 //! own followers believe it.
 //!

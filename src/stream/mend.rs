@@ -123,8 +123,7 @@ impl Mending {
     /// Takes one message; whether it was the last of the piece.
     fn receive(&mut self, context: &Context<'_>, payload: &Bytes) -> Result<bool, MendError> {
         if payload.is_empty() {
-            let all = self.next > self.asked.1;
-            return if all { Ok(true) } else { Err(MendError::TooEarly { expected: self.next }) };
+            return self.end();
         }
         match Op::of(payload)? {
             Op::Message | Op::CompressedMessage => {
@@ -147,10 +146,17 @@ impl Mending {
                 if self.until.as_ref().is_none_or(|known| known.index <= until.index) {
                     self.until = Some(until);
                 }
+                return self.end();
             }
             op => return Err(MendError::Op(op.as_u8())),
         }
         Ok(false)
+    }
+
+    /// The end of a piece, which members of our own kind tell by their state.
+    fn end(&self) -> Result<bool, MendError> {
+        let all = self.next > self.asked.1;
+        if all { Ok(true) } else { Err(MendError::TooEarly { expected: self.next }) }
     }
 
     fn advance(&mut self, first: Sequence, last: Sequence) -> Result<(), MendError> {

@@ -49,8 +49,6 @@ pub(in crate::stream) struct Follower {
     last: Sequence,
     /// How many messages the snapshot counted.
     messages: u64,
-    /// The server's own state, if it said it.
-    until: Option<Until>,
     step: Step,
     tries: u32,
     /// How often a member was asked that does not lead.
@@ -88,11 +86,21 @@ enum Step {
     /// may be the only ones that could be elected, and then nobody leads before they have them.
     AwaitingLeader { until: Time },
     /// Has asked, and receives.
-    Receiving { server: PeerId, inbox: Subject, asked: Time, until: Time },
+    Receiving { server: PeerId, inbox: Subject, wanted: Wanted, asked: Time, until: Time },
     /// Waits before it asks again.
     Resting { until: Time },
     /// Has everything, and waits for the disk.
     Finishing { through: StoreId },
+}
+
+/// What a server is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    /// The messages that are lacking, and the state that says what is gone.
+    Messages,
+    /// That state alone: the end of an earlier catchup, which told it, was lost. The last message is
+    /// asked for again, as a request names one.
+    State,
 }
 
 /// What was received and did not reach the disk yet.
@@ -187,7 +195,6 @@ impl Stream {
             position,
             last: state.last,
             messages: state.messages,
-            until: None,
             step: Step::AwaitingLeader { until: context.now },
             tries: 0,
             turns: 0,
@@ -354,7 +361,7 @@ impl Stream {
         if self.leader == Some(self.me) {
             if context.limits.planted(Canary::HalfCaughtUpLeads) {
                 follower.abort(context, &mut self.contents, "this node leads");
-                return follower.finish(context, &mut self.contents);
+                return follower.finish(context, &mut self.contents, None);
             }
             let why = "a snapshot has to be caught up with";
             return self.notices.push_back(Notice::StepDown(why.into()));
@@ -441,6 +448,23 @@ impl Follower {
         others.get(place).copied()
     }
 
+    /// What is to be asked for; nothing if all is here that the snapshot counted.
+    fn request(&self, contents: &Contents, me: PeerId) -> Option<(SyncRequest, Wanted)> {
+        let (last, index) = (self.last, self.position.index);
+        if let Some(request) = sync_request(contents, me, last, index) {
+            return Some((request, Wanted::Messages));
+        }
+        let told = contents.index.last() > last || contents.index.messages() == self.messages;
+        let request = || SyncRequest {
+            peer: Some(me),
+            first: last,
+            last,
+            delete_ranges: true,
+            min_applied: index,
+        };
+        (!told && last > Sequence::ZERO).then(|| (request(), Wanted::State))
+    }
+
     /// Asks the server for what is lacking; with nothing lacking it is done but for the disk.
     fn ask(
         &mut self,
@@ -449,8 +473,8 @@ impl Follower {
         me: PeerId,
         server: Option<PeerId>,
     ) {
-        let Some(request) = sync_request(contents, me, self.last, self.position.index) else {
-            return self.finish(context, contents);
+        let Some((request, wanted)) = self.request(contents, me) else {
+            return self.finish(context, contents, None);
         };
         let Some(server) = server.filter(|server| *server != me) else {
             let until = context.now + context.timers.catchup_start;
@@ -467,7 +491,7 @@ impl Follower {
             payload: exact::ask(&request.to_bytes(), server),
         });
         let until = context.now + context.timers.catchup_start;
-        self.step = Step::Receiving { server, inbox, asked: context.now, until };
+        self.step = Step::Receiving { server, inbox, wanted, asked: context.now, until };
     }
 
     /// Whether this is the inbox that it listens at, and the sender the one it asked.
@@ -487,17 +511,25 @@ impl Follower {
         reply: Option<Subject>,
         payload: &Bytes,
     ) -> Result<(), CatchupError> {
-        let Step::Receiving { server, until, .. } = &mut self.step else { return Ok(()) };
+        let Step::Receiving { server, until, wanted, .. } = &mut self.step else { return Ok(()) };
         *until = context.now + context.timers.catchup_silence;
+        let (server, wanted) = (*server, *wanted);
         if payload.is_empty() {
-            return self.end(context, contents);
+            return self.end(context, contents, None);
         }
-        let ack =
-            reply.map(|subject| Ack { to: Destination::Peers(Arc::from([*server])), subject });
+        let ack = reply.map(|subject| Ack { to: Destination::Peers(Arc::from([server])), subject });
         if ack.is_some() {
             self.received.last_ack.clone_from(&ack);
         }
-        self.process(context, contents, payload)?;
+        if payload.first() == Some(&exact::OP) {
+            let until = exact::decode(payload, context.limits)?;
+            let until = until.ok_or(CatchupError::Op(exact::OP))?;
+            return self.end(context, contents, Some(until));
+        }
+        // What is here already is not taken twice.
+        if wanted == Wanted::Messages {
+            self.process(context, contents, payload)?;
+        }
         self.received.gather(context, ack);
         let limit = context.limits.stream_catchups_in_flight.get().saturating_mul(2);
         if contents.store.bytes() > limit {
@@ -541,11 +573,6 @@ impl Follower {
                 contents.skip_to(last);
                 Ok(())
             }
-            Op::Unknown(exact::OP) => {
-                let until = exact::decode(payload, context.limits)?;
-                self.until = Some(until.ok_or(CatchupError::Op(exact::OP))?);
-                Ok(())
-            }
             op => Err(CatchupError::Op(op.as_u8())),
         }
     }
@@ -574,27 +601,29 @@ impl Follower {
         Ok(())
     }
 
-    /// The end of what the server has; it counts once all of the snapshot is there.
+    /// The end of what the server has, which members of our own kind tell by their state; it counts
+    /// once all of the snapshot is there.
     fn end(
         &mut self,
         context: &mut Context<'_>,
         contents: &mut Contents,
+        until: Option<Until>,
     ) -> Result<(), CatchupError> {
         let found = contents.index.last();
         if found < self.last && !context.limits.planted(Canary::EarlyEndAccepted) {
             return Err(CatchupError::TooEarly { last: self.last, found });
         }
-        self.finish(context, contents);
+        self.finish(context, contents, until);
         Ok(())
     }
 
     /// Has everything: the stream's store has to be on disk before that counts. Upstream:
     /// `flushAllPending`.
-    fn finish(&mut self, context: &mut Context<'_>, contents: &mut Contents) {
+    fn finish(&mut self, context: &mut Context<'_>, contents: &mut Contents, until: Option<Until>) {
         self.stop_listening(context);
         self.received.flush(context, contents);
         contents.applied = self.position;
-        contents.caught_up(self.position.index, self.messages, self.until.take());
+        contents.caught_up(self.position.index, self.messages, until);
         contents.put(context.out, StoreChange::Mark, 0);
         self.received.sync_all(context, contents);
         self.step = Step::Finishing { through: contents.store.last() };

@@ -3,7 +3,7 @@
 //!
 //! Upstream: `handleClusterSyncRequest` and `runCatchup` in `server/jetstream_cluster.go`. The
 //! messages go to the follower's inbox, deleted ones as skips or ranges; an empty message is the
-//! end. What waits for an ack carries a reply subject that ends in the bytes it acknowledges. Here
+//! end, or this replica's state if the follower wants that. What waits for an ack carries a reply subject that ends in the bytes it acknowledges. Here
 //! one reply covers about 64 KiB, so that acks cost little; a follower of either kind answers each
 //! reply that it gets.
 
@@ -317,13 +317,12 @@ impl Server {
         self.serving.iter().find(|(_, serving)| serving.phase == Phase::Ending)
     }
 
-    /// Ends the next catchup that has sent all, with this state first.
+    /// Ends the next catchup that has sent all, by this state or an empty message. Never by both:
+    /// if the state is lost, so is the end, and the follower asks again.
     pub fn finish(&mut self, context: &mut Context<'_>, state: Option<Bytes>) {
         let Some((token, serving)) = self.ending() else { return };
         let token = *token;
-        for payload in state.into_iter().chain([Bytes::new()]) {
-            serving.push(context, None, payload);
-        }
+        serving.push(context, None, state.unwrap_or_default());
         self.end(context, token, "has all that was asked for");
     }
 
