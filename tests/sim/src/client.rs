@@ -34,6 +34,8 @@ pub struct ClientPlan {
     pub deletes: PerMillion,
     /// How many deletes follow each other at most.
     pub delete_run: u64,
+    /// How likely a delete takes back what was acknowledged a moment ago, rather than any message.
+    pub takes_back: PerMillion,
     /// How likely a request is a purge.
     pub purges: PerMillion,
     /// How likely a request is a read.
@@ -63,6 +65,7 @@ impl Default for ClientPlan {
             subjects: 10,
             deletes: 0,
             delete_run: 1,
+            takes_back: 0,
             purges: 0,
             reads: 0,
             repeats: 0,
@@ -111,6 +114,8 @@ impl Task {
 
 /// How often a batch is sent again that is refused.
 const REFUSALS: u32 = 10;
+/// Among how many of the newest messages is chosen which is taken back.
+const NEWEST: usize = 8;
 
 /// A client.
 #[derive(Debug)]
@@ -307,8 +312,12 @@ impl Client {
         }
         if self.deletes_left > 0 {
             self.deletes_left -= 1;
-            history.ask_delete(some);
-            return Some(Task::Delete(some));
+            let sequence = match self.dice.chance(self.plan.takes_back) {
+                true => history.newest_sequence(self.dice.place(NEWEST)).unwrap_or(some),
+                false => some,
+            };
+            history.ask_delete(sequence);
+            return Some(Task::Delete(sequence));
         }
         if self.dice.chance(self.plan.purges) {
             let filter = match self.dice.below(4) {

@@ -207,6 +207,11 @@ impl History {
         self.by_sequence.range(wanted..).next().map(|(sequence, _)| *sequence)
     }
 
+    /// The acknowledged sequence that so many others follow.
+    pub fn newest_sequence(&self, others: usize) -> Option<Sequence> {
+        self.by_sequence.keys().nth_back(others).copied()
+    }
+
     /// A delete is asked for; it may happen from now on.
     pub fn ask_delete(&mut self, sequence: Sequence) {
         self.deletes.entry(sequence).or_insert(false);

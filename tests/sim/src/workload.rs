@@ -296,6 +296,7 @@ fn draw_client(dice: &mut Dice) -> ClientPlan {
         payload: if dice.chance(100_000) { 1..20_000 } else { 1..300 },
         deletes: dice.below(deletes) as u32,
         delete_run: 1 << dice.below(6),
+        takes_back: [0, 0, 300_000, 1_000_000][dice.place(4)],
         purges: dice.below(5_000) as u32,
         reads: dice.below(50_000) as u32,
         repeats: dice.below(50_000) as u32,
