@@ -23,8 +23,8 @@ pub struct Limits {
     /// Append entries sent and not yet committed before a leader waits, gathering proposals
     /// into larger ones.
     pub append_entries_in_flight: usize,
-    /// Bytes of proposals that wait in one group; at the bound a publish is refused with
-    /// upstream's "insufficient resources" error.
+    /// Bytes of proposals that wait in one group; what would go beyond them while others wait is
+    /// refused with upstream's "insufficient resources" error. One message or batch may be larger.
     pub proposals_waiting: ByteCount,
     /// Bytes of recent log records that one group keeps in memory; older ones are loaded from
     /// disk when they are needed.

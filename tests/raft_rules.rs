@@ -2,14 +2,14 @@
 //! it tells. One real node, whose peers, disk and clock are the test's.
 
 use bytes::Bytes;
-use jetwake::command::{CheckpointNews, Destination, Report, Role, SnapshotRefusal};
+use jetwake::command::{Answer, CheckpointNews, Destination, Report, Role, SnapshotRefusal};
 use jetwake::config::GroupKind;
 use jetwake::event::{CheckpointStep, MachineSays, Request, Standing};
-use jetwake::ids::{ByteCount, Index, PeerId, Term};
+use jetwake::ids::{ByteCount, Index, PeerId, RequestId, Term};
 use jetwake::raft::Catchup;
 use jetwake::subject;
 use jetwake::time::Duration;
-use jetwake::wire::EntryKind;
+use jetwake::wire::{EntryKind, StreamConfig};
 use jetwake_sim::lone::{Append, Lone, LoneDisk, Message, config};
 
 const MEMBERS: [&str; 3] = ["n1", "n2", "n3"];
@@ -332,6 +332,65 @@ fn only_success_in_the_leaders_own_term_counts_towards_a_commit() {
     assert_eq!(node.status().commit, Index::new(1), "another leader's record stood there");
     node.acknowledge("n2", term, 2);
     assert_eq!(node.status().commit, Index::new(2));
+}
+
+/// A leader that sends an entry only when the one before it is committed.
+fn one_by_one(kind: GroupKind, proposals_waiting: u64) -> Lone {
+    let mut settings = config(&MEMBERS, kind);
+    settings.limits.append_entries_in_flight = 1;
+    settings.limits.proposals_waiting = ByteCount::new(proposals_waiting);
+    let mut node = Lone::start(settings, LoneDisk::default());
+    node.elect(&["n2"]);
+    node.acknowledge("n2", node.status().term.get(), 1);
+    node
+}
+
+fn publish(node: &mut Lone, fields: &str) -> RequestId {
+    node.request(Request::Publish {
+        subject: Bytes::from_static(b"s.1"),
+        header: Bytes::from(format!("NATS/1.0\r\n{fields}\r\n\r\n")),
+        payload: Bytes::from(vec![b'x'; 90]),
+    })
+}
+
+fn is_refused(node: &Lone, asked: RequestId) -> bool {
+    match node.answer_to(asked) {
+        Some(Answer::Json(json)) => json.windows(5).any(|text| text == b"10023"),
+        _ => false,
+    }
+}
+
+#[test]
+fn one_proposal_may_be_larger_than_what_may_wait() {
+    let mut node = one_by_one(GroupKind::Plain, 10);
+    node.propose("at once");
+    let large = node.propose("larger than ten bytes");
+    let more = node.propose("more");
+    assert!(!is_refused(&node, large) && is_refused(&node, more));
+    let term = node.status().term.get();
+    node.acknowledge("n2", term, 2);
+    node.acknowledge("n2", term, 3);
+    assert_eq!(node.applied_texts(), ["at once", "larger than ten bytes"]);
+    let again = node.propose("more");
+    assert!(!is_refused(&node, again));
+}
+
+#[test]
+fn a_batch_that_is_larger_than_what_may_wait_is_proposed_whole() {
+    let stream = StreamConfig { allow_atomic: true, ..StreamConfig::new("S", ["s.*".to_string()]) };
+    let mut node = one_by_one(GroupKind::Stream(stream), 100);
+    publish(&mut node, "Nats-Msg-Id: at once");
+    publish(&mut node, "Nats-Batch-Id: b\r\nNats-Batch-Sequence: 1");
+    publish(&mut node, "Nats-Batch-Id: b\r\nNats-Batch-Sequence: 2");
+    let end = "Nats-Batch-Id: b\r\nNats-Batch-Sequence: 3\r\nNats-Batch-Commit: 1";
+    let whole = publish(&mut node, end);
+    let more = publish(&mut node, "Nats-Msg-Id: 4");
+    assert!(!is_refused(&node, whole) && is_refused(&node, more));
+    let term = node.status().term.get();
+    node.acknowledge("n2", term, 2);
+    node.acknowledge("n2", term, 3);
+    let Some(Answer::Json(json)) = node.answer_to(whole) else { panic!("it is stored") };
+    assert_eq!(&json[..], br#"{"stream":"S","seq":4,"batch":"b","count":3}"#);
 }
 
 #[test]

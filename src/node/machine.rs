@@ -628,7 +628,8 @@ fn propose(
     for entry in 0..proposal.entries() {
         let length = proposal.encoded_len(entry);
         let encode = |buffer: &mut Vec<u8>| proposal.encode(entry, buffer);
-        taken = taken.and_then(|()| raft.propose(context, EntryKind::Normal, length, encode));
+        taken =
+            taken.and_then(|()| raft.propose_into_room(context, EntryKind::Normal, length, encode));
     }
     match taken {
         Ok(()) => stream.proposed(proposal),

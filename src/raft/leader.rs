@@ -183,6 +183,21 @@ impl Raft {
         encode: impl FnOnce(&mut Vec<u8>),
     ) -> Result<(), ProposeError> {
         self.check_room(context, length as u64)?;
+        self.propose_into_room(context, kind, length, encode)
+    }
+
+    /// Like [`propose`](Self::propose), for one of several entries that
+    /// [`check_room`](Self::check_room) found room for together.
+    ///
+    /// # Errors
+    /// [`ProposeError::NotLeader`]; then `encode` was not called.
+    pub fn propose_into_room(
+        &mut self,
+        context: &Context<'_>,
+        kind: EntryKind,
+        length: usize,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), ProposeError> {
         let limits = context.limits;
         let State::Leader(leader) = &mut self.state else { return Err(ProposeError::NotLeader) };
         leader.waiting_bytes += length as u64;
@@ -192,7 +207,8 @@ impl Raft {
         Ok(())
     }
 
-    /// Whether entries of so many bytes can be proposed now, one behind the other.
+    /// Whether entries of so many bytes can be proposed now, one behind the other. There is room
+    /// for any while nothing waits: what is larger than the bound would else be refused for ever.
     ///
     /// # Errors
     /// [`ProposeError`], as [`propose`](Self::propose) would say it.
@@ -201,10 +217,9 @@ impl Raft {
         if !self.leads() {
             return Err(ProposeError::NotLeader);
         }
-        match leader.waiting_bytes.saturating_add(bytes) > context.limits.proposals_waiting.get() {
-            true => Err(ProposeError::Busy),
-            false => Ok(()),
-        }
+        let all = leader.waiting_bytes.saturating_add(bytes);
+        let full = leader.waiting_bytes > 0 && all > context.limits.proposals_waiting.get();
+        if full { Err(ProposeError::Busy) } else { Ok(()) }
     }
 
     /// Whether [`flush`](Self::flush) would send anything now.
