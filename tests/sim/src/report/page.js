@@ -115,17 +115,48 @@ function fit(canvas, c) {
   return { width: box.width, height: box.height, ratio };
 }
 
-let asked = false;
+let asked = false, changed = true;
 function draw() {
+  changed = true;
+  drawSoon();
+}
+function drawSoon() {
   if (asked) return;
   asked = true;
   requestAnimationFrame(() => {
     asked = false;
-    size = fit(lanes, pen);
-    drawLanes();
-    drawOverview();
-    logSoon();
+    if (changed) {
+      changed = false;
+      size = fit(lanes, pen);
+      drawLanes();
+      keep();
+      drawOverview();
+      logSoon();
+    } else {
+      restore();
+    }
+    if (hovered) inLanes(drawHovered);
   });
+}
+
+// What is pointed at changes with each move, and what lies below it does not.
+const kept = document.createElement("canvas"), keptPen = kept.getContext("2d");
+function keep() {
+  kept.width = lanes.width; kept.height = lanes.height;
+  keptPen.drawImage(lanes, 0, 0);
+}
+function restore() {
+  pen.clearRect(0, 0, size.width, size.height);
+  pen.drawImage(kept, 0, 0, size.width, size.height);
+}
+
+function inLanes(drawIt) {
+  pen.save();
+  pen.beginPath();
+  pen.rect(LEFT, 0, size.width - LEFT, size.height);
+  pen.clip();
+  drawIt();
+  pen.restore();
 }
 
 function drawLanes() {
@@ -133,15 +164,11 @@ function drawLanes() {
   pen.clearRect(0, 0, size.width, size.height);
   drawAxis();
   drawViolations();
-  pen.save();
-  pen.beginPath();
-  pen.rect(LEFT, 0, size.width - LEFT, size.height);
-  pen.clip();
-  drawMessages();
-  drawSpans();
-  drawMarks();
-  if (hovered) drawHovered();
-  pen.restore();
+  inLanes(() => {
+    drawMessages();
+    drawSpans();
+    drawMarks();
+  });
   drawNames();
 }
 
@@ -275,7 +302,7 @@ function inView() {
 function drawMessages() {
   const all = inView();
   const stride = Math.ceil(all.length / MOST_MESSAGES);
-  const paths = new Map(), crosses = [];
+  const paths = new Map(), crosses = [], crowd = all.length > 1500, there = new Set();
   // Where many lie on one pixel, each is faint.
   const strength = Math.max(0.16, Math.min(0.9, 1.1 / (1 + all.length / 900)));
   let count = 0;
@@ -286,25 +313,31 @@ function drawMessages() {
     const l = line(message), dim = !matches(message);
     drawn.push({ message, ...l });
     const key = `${message.what}|${message.term ?? 0}|${dim ? 1 : 0}`;
+    if (crowd) {
+      // Nobody sees two on the same pixels.
+      const place = `${key}|${message.from}|${message.to}|${bad}|${Math.round(l.x1)}|${Math.round(l.x2)}`;
+      if (there.has(place)) return;
+      there.add(place);
+    }
     let path = paths.get(key);
     if (!path) paths.set(key, (path = { path: new Path2D(), heads: new Path2D(), message, dim }));
     path.path.moveTo(l.x1, l.y1);
     path.path.lineTo(l.x2, l.y2);
     if (bad && !dim) crosses.push(l);
-    else if (all.length < 1500) head(path.heads, l);
+    else if (!crowd) head(path.heads, l);
   });
   for (const { path, heads, message, dim } of paths.values()) {
     const [, , width, dashes] = KINDS.find(([kind]) => kind === message.what);
     pen.strokeStyle = pen.fillStyle = termColour(message.term, dim ? 0.08 : strength);
     pen.lineWidth = width;
-    pen.setLineDash(all.length > 1500 ? [] : dashes);
+    pen.setLineDash(crowd ? [] : dashes);
     pen.stroke(path);
     pen.fill(heads);
   }
   pen.setLineDash([]);
   pen.strokeStyle = paint.bad;
   pen.lineWidth = 1.8;
-  const r = all.length > 1500 ? 2.5 : 4;
+  const r = crowd ? 2.5 : 4;
   pen.beginPath();
   for (const { x2, y2 } of crosses) {
     pen.moveTo(x2 - r, y2 - r); pen.lineTo(x2 + r, y2 + r);
@@ -542,7 +575,7 @@ function nearest() {
 
 const same = (a, b) => a === b || (a && b && a.event === b.event && a.message === b.message);
 function hover(found) {
-  if (!same(found, hovered)) { hovered = found; draw(); markLine(); }
+  if (!same(found, hovered)) { hovered = found; drawSoon(); markLine(); }
   tip.hidden = !found || !pointer;
   if (tip.hidden) return;
   tip.replaceChildren(...(found.message ? aboutMessage(found.message) : aboutEvent(found.event)));
@@ -595,8 +628,8 @@ function writeLog() {
     row.style.borderLeftColor = message?.term ? termColour(message.term) : "transparent";
     row.append(part("time", seconds((event ?? message).at)), part("span", from),
       part("p", (event ?? message).text + (lost ? " (lost)" : "")));
-    row.addEventListener("mouseenter", () => { hovered = thing; draw(); });
-    row.addEventListener("mouseleave", () => { hovered = null; draw(); });
+    row.addEventListener("mouseenter", () => { hovered = thing; drawSoon(); });
+    row.addEventListener("mouseleave", () => { hovered = null; drawSoon(); });
     row.addEventListener("click", () => {
       const at = (event ?? message).at, width = Math.min(view.to - view.from, 40 * usual + 4000);
       show(at - width / 2, at + width / 2);
