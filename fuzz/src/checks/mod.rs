@@ -2,8 +2,11 @@
 //!
 //! They know nothing of a fuzzer, so that the project's tests can replay the corpora through them.
 
+pub mod catchups;
+mod draws;
 pub mod formats;
 pub mod lives;
+pub mod publishes;
 pub mod subjects;
 pub mod traces;
 
@@ -16,6 +19,8 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("append_entry", formats::append_entry),
     ("append_response", formats::append_response),
     ("batch_message", formats::batch_message),
+    ("catchup_follower", catchups::catchup_follower),
+    ("catchup_leader", catchups::catchup_leader),
     ("cluster_info", formats::cluster_info),
     ("consumer_assignment", formats::consumer_assignment),
     ("consumer_info", formats::consumer_info),
@@ -27,6 +32,7 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("message_delete", formats::message_delete),
     ("meta_snapshot", formats::meta_snapshot),
     ("peer_state", formats::peer_state),
+    ("publish", publishes::publish),
     ("publish_ack", formats::publish_ack),
     ("purge", formats::purge),
     ("raft_group", lives::raft_group),
