@@ -61,7 +61,7 @@ impl Replica {
             budget: &mut budget,
         };
         let mut stream = Stream::new(GroupId(0), &group, me, config, &mut context);
-        stream.open(&mut context, None, false);
+        stream.open(&mut context, None, None, false);
         let store = BTreeMap::new();
         let sent = VecDeque::new();
         let mut replica = Self {

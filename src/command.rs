@@ -439,6 +439,10 @@ pub enum StoreChange {
     Clear,
     /// Move the mark alone.
     Mark,
+    /// Remember these bytes, up to which nothing is taken out, until a mark says no more that it only
+    /// added. A start is handed them as
+    /// [`Opened::only_adds`](crate::event::Opened::only_adds).
+    OnlyAdds(Bytes),
     /// Put messages in the place of lost ones, in one piece.
     Mend(Box<Mend>),
 }

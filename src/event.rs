@@ -275,6 +275,9 @@ pub struct Opened {
     pub log: Option<(Index, Index)>,
     /// How far the store has got, if it was ever written.
     pub store: Option<StoreMark>,
+    /// What the last [`StoreChange::OnlyAdds`](crate::command::StoreChange::OnlyAdds) said; needed
+    /// only where the mark says so.
+    pub only_adds: Option<Bytes>,
     /// What the disk says of itself: the last
     /// [`LogChange::Standing`](crate::command::LogChange::Standing), or
     /// [`Standing::Unknown`] if it was never written for this group.
@@ -409,20 +412,17 @@ pub struct StoreMark {
     pub term: Term,
     /// How many normal entries of the record behind it are applied as well: a record with
     /// messages and purges is stored in steps, and none is repeated after a crash.
-    /// [`ONLY_ADDED`](Self::ONLY_ADDED) says that removals were not applied.
     pub entries: u32,
+    /// Whether the store's messages are more than its stream has, since it was caught up by a replica
+    /// that was ahead: removals are behind, up to what
+    /// [`StoreChange::OnlyAdds`](crate::command::StoreChange::OnlyAdds) said.
+    pub only_added: bool,
     /// The first sequence of the stream.
     pub first: Sequence,
     /// The last sequence that the stream ever had.
     pub last: Sequence,
     /// Proposed messages that failed when they were applied (upstream's `clfs`).
     pub failed: u64,
-}
-
-impl StoreMark {
-    /// The entries of a store whose messages are more than its stream has, since it was caught up by a
-    /// replica that was ahead: after a crash it is emptied, and begins anew.
-    pub const ONLY_ADDED: u32 = u32::MAX;
 }
 
 /// A part of a disk that cannot be trusted.

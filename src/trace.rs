@@ -24,7 +24,7 @@ use crate::time::Time;
 /// What every trace begins with.
 pub const MAGIC: &[u8; 8] = b"jetwaket";
 /// The version that is written, and the only one that is read.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 /// Bytes of one record's body at most: a larger one is damage.
 pub const LARGEST_RECORD: usize = 256 << 20;
 

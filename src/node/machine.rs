@@ -17,7 +17,7 @@ use crate::command::{Answer, Report};
 use crate::config::{GroupConfig, GroupKind};
 use crate::consumer::{self, Consumer};
 use crate::context::Context;
-use crate::event::{Damaged, Failure, LostMessages, Opened, Request, StoreMark, StoredMessage};
+use crate::event::{Damaged, Failure, LostMessages, Opened, Request, StoredMessage};
 use crate::ids::{GroupId, GroupName, LoadId, PeerId, RequestId, Sequence, StoreId, Term};
 use crate::limits::Limits;
 use crate::raft::{Change, Raft, StateForm, Status};
@@ -172,9 +172,10 @@ impl Group {
                 // Nothing may be led before the store was read.
                 self.raft.set_may_lead(false);
                 // A store that has to be emptied has applied nothing.
-                let applied = mark.filter(|mark| mark.entries != StoreMark::ONLY_ADDED);
+                let only_adds = disk.only_adds.clone();
+                let applied = Stream::known_mark(mark, only_adds.as_ref(), context.limits);
                 self.raft.open(context, disk, applied);
-                stream.open(context, mark, spoilt);
+                stream.open(context, mark, only_adds.as_ref(), spoilt);
             }
             Machine::Meta(meta) => {
                 meta.open(context.now + context.timers.lost_quorum);

@@ -102,7 +102,8 @@ impl Contents {
         StoreMark {
             applied: applied.index,
             term: applied.term,
-            entries: if self.only_adds() { StoreMark::ONLY_ADDED } else { applied.entries },
+            entries: applied.entries,
+            only_added: self.only_adds(),
             first: self.index.first(),
             last: self.index.last(),
             failed: self.failed,

@@ -3,7 +3,8 @@
 //! What a snapshot had may be gone by the time its messages are asked for. Without those, a bound of the
 //! stream would take out others than it took out elsewhere. So a server of our own kind ends a catchup
 //! by its own state instead of an empty message, so that neither comes without the other; and until the replica has applied as much it only adds: then it takes out what
-//! that state has not, and is the same again. nats-server sends no such state, and is believed as its
+//! that state has not, and is the same again. The state is on disk, so that a restart goes on with it:
+//! what the replica has is not thrown away, as it may be all that there is. nats-server sends no such state, and is believed as its
 //! own followers believe it.
 //!
 //! The question is a field of the request that nats-server passes over, as is who is asked; the
@@ -16,7 +17,9 @@ use super::Stream;
 use super::contents::Contents;
 use super::index::Ranges;
 use super::state::{decode_state, remove_deleted};
+use crate::command::StoreChange;
 use crate::context::Context;
+use crate::event::StoreMark;
 use crate::ids::{Index, PeerId};
 use crate::limits::Limits;
 use crate::outbox::Outbox;
@@ -61,7 +64,22 @@ pub(super) fn asked(request: &[u8]) -> Asked {
     serde_json::from_slice(request).unwrap_or_default()
 }
 
-/// The message that tells the state after a record.
+/// What a store is marked by, if it can be relied on: one that only added is known as long as the state
+/// up to which it does so is.
+pub(super) fn opened(
+    mark: Option<StoreMark>,
+    only_adds: Option<&Bytes>,
+    limits: &Limits,
+) -> Option<(StoreMark, Option<Until>)> {
+    let mark = mark?;
+    if !mark.only_added {
+        return Some((mark, None));
+    }
+    let until = decode(only_adds?, limits).ok()??;
+    Some((mark, Some(until)))
+}
+
+/// The message that tells the state after a record; a store remembers it by the same bytes.
 pub(super) fn encode(index: Index, state: &StreamState) -> Bytes {
     let state = state.to_bytes();
     let mut out = BytesMut::with_capacity(9 + state.len());
@@ -114,6 +132,14 @@ impl Contents {
         }
         removed.append(remove_deleted(&mut self.index, &state));
         true
+    }
+
+    /// The change of the store that marks what it is now, and remembers until when it only adds.
+    pub(super) fn marking(&self) -> StoreChange {
+        match &self.until {
+            Some(until) => StoreChange::OnlyAdds(encode(until.index, &until.state)),
+            None => StoreChange::Mark,
+        }
     }
 
     /// A catchup has ended that makes it what the snapshot of record `index` says, but for what is gone

@@ -384,7 +384,7 @@ impl Stream {
         let block = block.freeze();
         let applied = restore.mark().applied;
         let ahead = until.filter(|until| !whole && until.index > applied);
-        let mark = restore.took_from(ahead);
+        let (mark, remember) = restore.takes_from(ahead);
         let LostMessages { first, last, .. } = lost;
         let what = format!("messages {first} to {last} are mended: {} came", places.len());
         let record = |place: &Place| {
@@ -394,6 +394,9 @@ impl Stream {
         let messages: Vec<_> = places.iter().map(record).collect();
         if let Err(why) = self.take_in(context, &messages) {
             return self.stop(context, why);
+        }
+        if let Some(change) = remember {
+            self.contents.store.change(context.out, change, mark, 0);
         }
         let bytes = block.len() as u64;
         let change = StoreChange::Mend(alloc::boxed::Box::new(Mend { first, last, block, places }));

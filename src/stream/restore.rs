@@ -8,13 +8,16 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use bytes::Bytes;
+
 use crate::command::StoreChange;
 use crate::context::Context;
 use crate::event::{StoreMark, StoredMessage};
 use crate::ids::{LoadId, Sequence};
+use crate::limits::Limits;
 use crate::wire::StreamMessageView;
 
-use super::exact::Until;
+use super::exact::{self, Until};
 use super::header::Fields;
 use super::mend::Mending;
 use super::{Notice, Phase, Stream};
@@ -48,31 +51,46 @@ impl Restore {
         self.first
     }
 
-    /// Messages came from a member that is ahead, if it is; the mark that tells so.
-    pub(super) fn took_from(&mut self, ahead: Option<Until>) -> StoreMark {
+    /// Messages come from a member that is ahead, if it is; the mark that tells so, and what has to
+    /// be remembered before they are taken in.
+    pub(super) fn takes_from(&mut self, ahead: Option<Until>) -> (StoreMark, Option<StoreChange>) {
         let known = self.until.as_ref().map(|until| until.index);
-        if ahead.as_ref().map(|until| until.index) > known {
-            self.until = ahead;
-        }
-        let entries = match self.until {
-            Some(_) => StoreMark::ONLY_ADDED,
-            None => self.mark.entries,
-        };
-        StoreMark { entries, ..self.mark }
+        let later = ahead.filter(|ahead| Some(ahead.index) > known);
+        let change = later
+            .as_ref()
+            .map(|until| StoreChange::OnlyAdds(exact::encode(until.index, &until.state)));
+        self.until = later.or(self.until.take());
+        (StoreMark { only_added: self.until.is_some(), ..self.mark }, change)
     }
 }
 
 impl Stream {
-    /// The store was opened: how far it had got, if it was ever written, and whether it is
-    /// `spoilt`; then what is there without a mark is removed. Ends in [`Notice::Ready`].
-    pub fn open(&mut self, context: &mut Context<'_>, mark: Option<StoreMark>, spoilt: bool) {
+    /// The mark of a store that can be relied on; none for one that has to be emptied.
+    pub fn known_mark(
+        mark: Option<StoreMark>,
+        only_adds: Option<&Bytes>,
+        limits: &Limits,
+    ) -> Option<StoreMark> {
+        exact::opened(mark, only_adds, limits).map(|(mark, _)| mark)
+    }
+
+    /// The store was opened: how far it had got, if it was ever written, up to what it only adds, and
+    /// whether it is `spoilt`; then what is there without a mark is removed. Ends in
+    /// [`Notice::Ready`].
+    pub fn open(
+        &mut self,
+        context: &mut Context<'_>,
+        mark: Option<StoreMark>,
+        only_adds: Option<&Bytes>,
+        spoilt: bool,
+    ) {
         context.out.subscribe(self.group, self.sync.clone());
-        let only_added = |mark: &StoreMark| mark.entries == StoreMark::ONLY_ADDED;
-        if mark.as_ref().map_or(spoilt, only_added) {
+        let known = exact::opened(mark, only_adds, context.limits);
+        if known.is_none() && (spoilt || mark.is_some()) {
             // What was to be removed is not known any more: the group's snapshot says it anew.
             self.contents.put(context.out, StoreChange::Clear, 0);
         }
-        let Some(mark) = mark.filter(|mark| !only_added(mark)) else {
+        let Some((mark, until)) = known else {
             if self.config.first_seq > 1 {
                 self.contents.index.compact(Sequence::new(self.config.first_seq));
             }
@@ -81,10 +99,11 @@ impl Stream {
         self.contents.restore(mark);
         if mark.first > mark.last {
             self.contents.skip_to(mark.last);
+            self.contents.until = until;
             return self.ready(context);
         }
         self.contents.skip_to(mark.first.previous());
-        self.read_on(context, (mark, None), mark.first);
+        self.read_on(context, (mark, until), mark.first);
     }
 
     fn read_on(

@@ -166,7 +166,7 @@ fn a_store_that_lost_its_first_message_is_not_trusted() {
     let (mark, mut stopped) = (store.mark, false);
     let mut bad = Replica::new("n3", Store::default());
     bad.store = store;
-    bad.with_stream(|stream, cx| stream.open(cx, mark, false));
+    bad.with_stream(|stream, cx| stream.open(cx, mark, None, false));
     for notice in &bad.notices {
         stopped |= matches!(notice, Notice::Stopped(why) if why.contains("begins at message 2"));
     }

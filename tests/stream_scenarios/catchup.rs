@@ -539,6 +539,38 @@ fn a_catchup_ends_when_the_removals_that_it_missed_are_on_disk() {
     assert_same(&one, &again);
 }
 
+/// Found by a random seed: replicas that only added were emptied when they started again, and the last
+/// that had all had lost some of it.
+#[test]
+fn a_restart_keeps_what_a_replica_has_that_only_adds() {
+    for forgotten in [false, true] {
+        let (mut one, mut two, mut log) = behind(100);
+        let (index, state) = snapshot(&mut one);
+        log.delete(&mut one, 42);
+        log.commit_to(&mut [&mut one]);
+        install(&mut two, index, &state);
+        carry(&mut one, &mut two);
+        let kept = two.kept();
+        assert!(two.store.mark.expect("it has one").only_added);
+        if forgotten {
+            two.store.only_adds = None;
+        }
+        let mut two = two.restart();
+        if forgotten {
+            // Then only the group's snapshot says what is there.
+            assert_eq!((two.kept(), two.stream.applied()), (vec![], Index::ZERO));
+            install(&mut two, index, &state);
+            carry(&mut one, &mut two);
+        }
+        assert_eq!((two.kept(), two.stream.applied()), (kept, index));
+        assert!(two.stream.is_current() && two.stream.is_catching_up(), "it only adds");
+        log.feed(&mut two);
+        assert_same(&one, &two);
+        let two = two.restart();
+        assert_same(&one, &two);
+    }
+}
+
 /// The same, but the end that tells what is gone is lost, or the power is cut in front of it: all
 /// messages are here, and yet not what the snapshot says.
 #[test]
@@ -651,7 +683,7 @@ fn a_snapshot_that_came_before_the_store_was_read_waits() {
     };
     install(&mut two, index, &state);
     assert!(!two.stream.is_catching_up());
-    two.with_stream(|stream, cx| stream.open(cx, mark, false));
+    two.with_stream(|stream, cx| stream.open(cx, mark, None, false));
     assert!(two.stream.is_catching_up());
     carry(&mut one, &mut two);
     assert_eq!(two.notices, [Notice::Ready, Notice::CaughtUp]);

@@ -23,6 +23,7 @@ pub(crate) const GROUP: GroupId = GroupId(7);
 pub(crate) struct Store {
     pub(crate) messages: BTreeMap<u64, Bytes>,
     pub(crate) mark: Option<StoreMark>,
+    pub(crate) only_adds: Option<Bytes>,
     /// The first and last of the messages that cannot be read.
     pub(crate) lost: Option<(u64, u64)>,
 }
@@ -48,8 +49,10 @@ impl Store {
             }
             StoreChange::Clear => self.messages.clear(),
             StoreChange::Mark => {}
+            StoreChange::OnlyAdds(until) => self.only_adds = Some(until),
             other => panic!("unknown change {other:?}"),
         }
+        self.only_adds.take_if(|_| !mark.only_added);
         self.mark = Some(mark);
     }
 
@@ -188,18 +191,18 @@ impl Replica {
             traces: Vec::new(),
             changes_left: usize::MAX,
         };
-        let mark = replica.store.mark;
+        let (mark, only_adds) = (replica.store.mark, replica.store.only_adds.clone());
         if replica.store.lost.is_some() {
             // These are what it may ask.
             let others = ["n1", "n2", "n3"].map(PeerId::from_name).into_iter();
             let others = others.filter(|peer| *peer != replica.me).collect();
             replica.with_stream(|stream, cx| {
                 stream.set_others(&others);
-                stream.open(cx, mark, false);
+                stream.open(cx, mark, only_adds.as_ref(), false);
             });
             return replica;
         }
-        replica.with_stream(|stream, cx| stream.open(cx, mark, false));
+        replica.with_stream(|stream, cx| stream.open(cx, mark, only_adds.as_ref(), false));
         assert_eq!(replica.notices, [Notice::Ready], "{:?}", replica.stream.stopped());
         replica.notices.clear();
         replica

@@ -186,8 +186,9 @@ fn note_stores(
     }
     Ok(match checked {
         Ok((stores, found)) => {
-            for (opened, (mark, damages)) in opened.iter_mut().zip(found) {
+            for (opened, (mark, only_adds, damages)) in opened.iter_mut().zip(found) {
                 opened.store = mark;
+                opened.only_adds = only_adds;
                 opened.damage.extend(damages.into_iter().map(Damaged::Store));
             }
             Ok(stores)

@@ -28,6 +28,9 @@ const DAMAGES: usize = 16;
 const MARK: u8 = b'm';
 const REMOVED: u8 = b'r';
 const TABLE: u8 = b't';
+const ONLY_ADDS: u8 = b'a';
+/// The bit of a mark's count of entries which says that the store only added: a record has fewer.
+const ONLY_ADDED: u32 = 1 << 31;
 
 /// All stores of a node.
 pub(super) struct Stores {
@@ -46,6 +49,8 @@ struct Store {
     blocks: BTreeMap<Sequence, Summary>,
     /// The last message that was added.
     last: Sequence,
+    /// Whether it remembers up to what it only adds.
+    only_adds: bool,
 }
 
 /// What is kept in memory of a block.
@@ -57,8 +62,8 @@ struct Summary {
     unreadable: bool,
 }
 
-/// How far a store has got, and what is wrong with it.
-pub(super) type StoreFound = (Option<StoreMark>, Vec<Damage>);
+/// How far a store has got, up to what it only adds, and what is wrong with it.
+pub(super) type StoreFound = (Option<StoreMark>, Option<Bytes>, Vec<Damage>);
 
 /// Why messages cannot be read.
 pub(super) enum ReadFailure {
@@ -110,6 +115,7 @@ impl Stores {
             name: name.clone(),
             blocks: BTreeMap::new(),
             last: Sequence::ZERO,
+            only_adds: false,
         };
         self.stores = groups.iter().map(store).collect();
         let new =
@@ -124,12 +130,29 @@ impl Stores {
     pub(super) fn check(&mut self, group: usize) -> Result<StoreFound, Failure> {
         let mut found = Vec::new();
         let folder = self.engine.folder().to_owned();
-        let mark = guarded(&folder, || {
+        let (mark, only_adds) = guarded(&folder, || {
             let mark = self.read_mark(group, &mut found)?;
+            let only_added = mark.as_ref().is_some_and(|mark| mark.only_added);
+            let only_adds = if only_added { self.read_only_adds(group, &mut found)? } else { None };
             self.read_tables(group, mark.as_ref(), &mut found)?;
-            Ok(mark)
+            Ok((mark, only_adds))
         })?;
-        Ok((mark, found))
+        Ok((mark, only_adds, found))
+    }
+
+    fn read_only_adds(
+        &mut self,
+        group: usize,
+        found: &mut Vec<Damage>,
+    ) -> Result<Option<Bytes>, Failure> {
+        let key = group_key(ONLY_ADDS, self.stores[group].number);
+        let value = self.engine.get(&self.engine.small, &key)?;
+        self.stores[group].only_adds = value.is_some();
+        let until = value.and_then(|value| unseal(&key, &value));
+        if until.is_none() {
+            found.push(into_damage(self.broken(group, "until when it only adds: wrong checksum")));
+        }
+        Ok(until)
     }
 
     fn read_mark(
@@ -137,7 +160,7 @@ impl Stores {
         group: usize,
         found: &mut Vec<Damage>,
     ) -> Result<Option<StoreMark>, Failure> {
-        let key = mark_key(self.stores[group].number);
+        let key = group_key(MARK, self.stores[group].number);
         let Some(value) = self.engine.get(&self.engine.small, &key)? else { return Ok(None) };
         let mark = unseal(&key, &value).and_then(|body| decode_mark(&body));
         if mark.is_none() {
@@ -241,12 +264,20 @@ impl Stores {
                 self.recent = None;
             }
             StoreChange::Mark => {}
+            StoreChange::OnlyAdds(until) => {
+                let key = group_key(ONLY_ADDS, self.stores[group].number);
+                batch.insert(&self.engine.small, key, seal(&key, &[], &until));
+                self.stores[group].only_adds = true;
+            }
             other => {
                 let what = format!("a change that this disk does not know: {other:?}");
                 return Err(self.refused(group, &what));
             }
         }
-        let key = mark_key(self.stores[group].number);
+        if !mark.only_added && core::mem::take(&mut self.stores[group].only_adds) {
+            batch.remove(&self.engine.small, group_key(ONLY_ADDS, self.stores[group].number));
+        }
+        let key = group_key(MARK, self.stores[group].number);
         batch.insert(&self.engine.small, key, encode_mark(&key, mark));
         self.engine.commit(batch)
     }
@@ -544,25 +575,27 @@ fn encode_mark(key: &[u8], mark: &StoreMark) -> Bytes {
     {
         body.put_u64_le(number);
     }
-    body.put_u32_le(mark.entries);
+    body.put_u32_le(mark.entries | if mark.only_added { ONLY_ADDED } else { 0 });
     seal(key, &[], &body)
 }
 
 fn decode_mark(body: &[u8]) -> Option<StoreMark> {
     let (numbers, rest) = body.as_chunks::<8>();
     let [applied, term, first, last, failed] = *numbers.first_chunk()?;
+    let entries = u32::from_le_bytes(*rest.first_chunk()?);
     Some(StoreMark {
         applied: Index::new(u64::from_le_bytes(applied)),
         term: Term::new(u64::from_le_bytes(term)),
-        entries: u32::from_le_bytes(*rest.first_chunk()?),
+        entries: entries & !ONLY_ADDED,
+        only_added: entries & ONLY_ADDED != 0,
         first: Sequence::new(u64::from_le_bytes(first)),
         last: Sequence::new(u64::from_le_bytes(last)),
         failed: u64::from_le_bytes(failed),
     })
 }
 
-fn mark_key(group: u32) -> [u8; 5] {
-    let mut key = [MARK; 5];
+fn group_key(kind: u8, group: u32) -> [u8; 5] {
+    let mut key = [kind; 5];
     key[1..].copy_from_slice(&group.to_be_bytes());
     key
 }

@@ -1,7 +1,8 @@
 //! Stores: blocks, removals, reads, marks.
 
+use bytes::Bytes;
 use jetwake::command::{Command, Mend, StoreChange};
-use jetwake::event::{Event, Failure};
+use jetwake::event::{Damaged, Event, Failure, StoreMark};
 use jetwake::ids::{Sequence, StoreId};
 
 use crate::rig::{A, B, Rig, block, mark, message};
@@ -20,6 +21,32 @@ fn messages_come_back_and_after_reopening() {
     assert_eq!(rig.opened[0].damage, []);
     assert_eq!(rig.sequences(A, 100), [1, 2, 3, 4, 7, 9]);
     assert_eq!(rig.sequences(B, 2000), [5]);
+}
+
+#[test]
+fn what_a_store_only_adds_up_to_is_kept_as_long_as_its_mark_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(folder.path());
+    let until = Bytes::from_static(b"what it has then");
+    let only_added = |last| StoreMark { only_added: true, ..mark(last) };
+    rig.add(A, &[1, 2], 100);
+    rig.store(A, StoreChange::OnlyAdds(until.clone()), only_added(2));
+    let (bytes, places) = block(&[3], 100);
+    rig.store(A, StoreChange::Messages { block: bytes, places }, only_added(3));
+    rig.disk.close();
+    let mut rig = Rig::open(folder.path());
+    assert_eq!(rig.opened[0].store, Some(only_added(3)));
+    assert_eq!(rig.opened[0].only_adds, Some(until));
+    assert_eq!(rig.opened[1].only_adds, None);
+    rig.store(A, StoreChange::Mark, mark(3));
+    rig.store(A, StoreChange::Mark, only_added(4));
+    rig.disk.close();
+    let mut rig = Rig::open(folder.path());
+    // A mark that says so with nothing that tells up to what: it went with the mark before.
+    assert_eq!((&rig.opened[0].store, &rig.opened[0].only_adds), (&Some(only_added(4)), &None));
+    let [Damaged::Store(damage)] = &rig.opened[0].damage[..] else { panic!("{:?}", rig.opened[0]) };
+    assert!(damage.what.contains("only adds"), "{damage:?}");
+    assert_eq!(rig.sequences(A, 100), [1, 2, 3]);
 }
 
 #[test]

@@ -107,7 +107,8 @@ impl Follower {
                     self.inbox = reply.map(|inbox| (inbox, peers[0]));
                     self.asked = Some(asked);
                 }
-                (Some(Kind::SyncAck { .. }), _) => {
+                // One that says why gives the catchup up.
+                (Some(Kind::SyncAck { .. }), Message::Other(why)) if why.is_empty() => {
                     let waits = self.replies.get_mut(subject.as_bytes());
                     let waits = waits.expect("it acknowledges what asked for it");
                     *waits = waits.checked_sub(1).expect("it acknowledges once");
@@ -121,7 +122,7 @@ impl Follower {
     }
 
     fn reply(&mut self, draws: &mut Draws<'_>) -> Option<Subject> {
-        if draws.byte().unwrap_or(0) % 3 > 0 {
+        if draws.byte().unwrap_or(0) > 80 {
             return None;
         }
         self.count += 1;
@@ -338,7 +339,7 @@ impl Leader {
                     peer: peer(draws.byte().unwrap_or(0)),
                     first: Sequence::new(first),
                     last: Sequence::new(last),
-                    delete_ranges: draws.byte().unwrap_or(0) % 2 > 0,
+                    delete_ranges: draws.byte().unwrap_or(0) > 0,
                     min_applied: Index::new(u64::from(draws.byte().unwrap_or(0)) % 40),
                 };
                 self.ask(peer(draws.byte().unwrap_or(3)), (first, last), request.to_bytes());

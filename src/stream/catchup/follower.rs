@@ -624,7 +624,8 @@ impl Follower {
         self.received.flush(context, contents);
         contents.applied = self.position;
         contents.caught_up(self.position.index, self.messages, until);
-        contents.put(context.out, StoreChange::Mark, 0);
+        let change = contents.marking();
+        contents.put(context.out, change, 0);
         self.received.sync_all(context, contents);
         self.step = Step::Finishing { through: contents.store.last() };
     }

@@ -196,6 +196,7 @@ impl Disk {
             }),
             log: disk.durable.range(),
             store: disk.store.durable.mark(),
+            only_adds: disk.store.durable.only_adds(),
             standing: disk.durable.standing().cloned().unwrap_or_else(|| self.unwritten(group)),
             damage: (disk.durable.damage().into_iter())
                 .chain(disk.store.durable.damage().map(Damaged::Store))

@@ -11,6 +11,8 @@ use jetwake::ids::{ByteCount, Sequence};
 #[derive(Clone, Debug, Default)]
 pub struct Store {
     mark: Option<StoreMark>,
+    /// Up to what nothing is taken out, where the mark says that it only added.
+    only_adds: Option<Bytes>,
     messages: BTreeMap<Sequence, Bytes>,
     /// Runs of messages that cannot be read: the last of each, and whether it is known how many
     /// there are.
@@ -23,6 +25,11 @@ impl Store {
     /// How far it has got, if it was ever written.
     pub const fn mark(&self) -> Option<StoreMark> {
         self.mark
+    }
+
+    /// Up to what nothing is taken out, if that was remembered.
+    pub fn only_adds(&self) -> Option<Bytes> {
+        self.only_adds.clone()
     }
 
     /// Every message, by sequence.
@@ -131,11 +138,7 @@ impl Store {
             return Some(format!("marks {} as the first of {}", mark.first, mark.last));
         }
         let old = self.mark.filter(|_| *change != StoreChange::Clear)?;
-        // That removals are missing is no number of entries: a store that says so is emptied at a start.
-        let only_added = |mark: &StoreMark| mark.entries == StoreMark::ONLY_ADDED;
-        let entries =
-            [mark, &old].map(|mark| if only_added(mark) { None } else { Some(mark.entries) });
-        let back = matches!(entries, [Some(new), Some(old)] if new < old);
+        let back = mark.entries < old.entries;
         if mark.applied < old.applied || mark.applied == old.applied && back {
             return Some(format!("moves applied back from {} to {}", old.applied, mark.applied));
         }
@@ -173,7 +176,11 @@ impl Store {
                 self.missing = false;
             }
             StoreChange::Mark => {}
+            StoreChange::OnlyAdds(until) => self.only_adds = Some(until.clone()),
             other => panic!("the simulated store does not know the change {other:?}"),
+        }
+        if !mark.only_added {
+            self.only_adds = None;
         }
         self.mark = Some(*mark);
     }

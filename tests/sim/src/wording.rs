@@ -354,6 +354,7 @@ pub fn store_change(change: &StoreChange, mark: &StoreMark) -> Option<String> {
             Some(format!("removes {}, and begins at {}", ranges.join(", "), mark.first))
         }
         StoreChange::Clear => Some("removes every message".into()),
+        StoreChange::OnlyAdds(_) => Some("only adds, for what is gone is behind".into()),
         StoreChange::Mend(mend) => {
             let (first, last, came) = (mend.first, mend.last, mend.places.len());
             Some(format!("mends messages {first}..{last}, of which {came} came"))

@@ -40,7 +40,7 @@ pub struct LoneDisk {
 /// A read of the log's files.
 #[derive(Debug)]
 enum Load {
-    Records(Event),
+    Records(Box<Event>),
     Snapshot { id: LoadId, file: SnapshotFile, offset: u64, bytes: ByteCount },
 }
 
@@ -76,6 +76,7 @@ impl LoneDisk {
             }),
             log: self.durable.range(),
             store: self.store.mark(),
+            only_adds: self.store.only_adds(),
             standing: self.durable.standing().unwrap_or(&self.standing).clone(),
             damage: self.damage.clone(),
         }
@@ -162,7 +163,7 @@ impl LoneDisk {
             if self.unreadable.contains(&index) {
                 if records.is_empty() {
                     let failure = Failure::Damaged(damage(&format!("record {index} is damaged")));
-                    self.read(Load::Records(Event::LoadFailed { load, failure }));
+                    self.read(Load::Records(Box::new(Event::LoadFailed { load, failure })));
                 }
                 break;
             }
@@ -173,7 +174,7 @@ impl LoneDisk {
             records.push(record.clone());
         }
         if !records.is_empty() {
-            self.read(Load::Records(Event::Loaded { load, records }));
+            self.read(Load::Records(Box::new(Event::Loaded { load, records })));
         }
         Ok(())
     }
@@ -195,7 +196,7 @@ impl LoneDisk {
 
     fn answer(&mut self, load: Load) {
         self.events.push_back(match load {
-            Load::Records(event) => event,
+            Load::Records(event) => *event,
             Load::Snapshot { id: load, file, offset, bytes } => {
                 let part = self.log.snapshot_bytes(file, offset, bytes.get());
                 Event::SnapshotLoaded { load, part }
