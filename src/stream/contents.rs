@@ -54,8 +54,8 @@ pub(super) struct Contents {
     pub(super) staged: Option<StagedBatch>,
     /// Until when nothing is taken out, and what the stream has then.
     pub(super) until: Option<Until>,
-    /// The change of the store by which it is exact again, until that is on disk: who loses it has to
-    /// be caught up with anew.
+    /// The change of the store by which it is exact again, until that is on disk: who loses it only
+    /// adds once more.
     pub(super) settling: Option<StoreId>,
     pub(super) store: StoreQueue,
     /// Whether the store's mark is what it should be.

@@ -235,8 +235,8 @@ impl Stream {
         sync_request(&self.contents, self.me, snapshot_last, index)
     }
 
-    /// Whether a snapshot is being caught up with, or was, and its end is not on disk: a crash would
-    /// have it begin anew. Upstream: `isCatchingUp`.
+    /// Whether a snapshot is being caught up with, or was, and what is gone since is not taken out, on
+    /// disk too. Upstream: `isCatchingUp`.
     pub fn is_catching_up(&self) -> bool {
         matches!(self.phase, Phase::CatchingUp(_))
             || self.is_current() && !self.contents.is_settled()
