@@ -40,7 +40,7 @@ pub(crate) fn carry(one: &mut Replica, two: &mut Replica) {
 }
 
 /// A leader with messages, deletes and a snapshot, and a follower that has the first few.
-fn behind(messages: u64) -> (Replica, Replica, Log) {
+pub(crate) fn behind(messages: u64) -> (Replica, Replica, Log) {
     let (mut one, mut log) = leader();
     let mut two = Replica::new("n2", Store::default());
     for number in 0..messages {
@@ -63,7 +63,7 @@ fn behind(messages: u64) -> (Replica, Replica, Log) {
     (one, two, log)
 }
 
-fn snapshot(one: &mut Replica) -> (Index, Bytes) {
+pub(crate) fn snapshot(one: &mut Replica) -> (Index, Bytes) {
     assert!(one.with_stream(|stream, cx| stream.snapshot(cx)));
     match one.notices.pop() {
         Some(Notice::Snapshot { index, data, .. }) => (index, data),
@@ -181,14 +181,14 @@ fn no_ack_leaves_before_what_it_acknowledges_is_on_disk() {
     assert!(two.sent.iter().all(|sent| sent.payload.is_empty()));
 }
 
-fn request_of(two: &mut Replica) -> Sent {
+pub(crate) fn request_of(two: &mut Replica) -> Sent {
     let request = two.sent.pop_front().expect("a request");
     assert!(matches!(Kind::parse(&request.subject), Some(Kind::Sync(_))), "{request:?}");
     request
 }
 
 /// What a server might send to the follower that made the request.
-fn message(request: &Sent, payload: Bytes) -> Sent {
+pub(crate) fn message(request: &Sent, payload: Bytes) -> Sent {
     Sent {
         from: request.to,
         to: request.from,
@@ -199,7 +199,7 @@ fn message(request: &Sent, payload: Bytes) -> Sent {
 }
 
 /// A message of a replica's store as a catchup carries it.
-fn stored(one: &Replica, sequence: u64) -> Bytes {
+pub(crate) fn stored(one: &Replica, sequence: u64) -> Bytes {
     let message = StreamMessage::decode(&one.store.messages[&sequence], &one.limits);
     let sequence = Sequence::new(sequence);
     let message = message.expect("a stored message");

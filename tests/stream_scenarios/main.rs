@@ -7,6 +7,7 @@ mod bounds;
 mod catchup;
 mod counter;
 mod crash;
+mod defects;
 mod function_of_log;
 mod mend;
 mod publish;
