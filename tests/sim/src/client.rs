@@ -457,8 +457,11 @@ fn subject(dice: &mut Dice, subjects: u64) -> Bytes {
 fn body(dice: &mut Dice, name: &str, lengths: &Range<usize>) -> Bytes {
     let length = lengths.start + dice.place(lengths.end.saturating_sub(lengths.start));
     let mut random = dice.fork();
-    let mut payload = [name.as_bytes(), b"\n"].concat();
-    let whole = payload.len() + length;
+    let whole = name.len() + 1 + length;
+    // The last draw may go beyond the end.
+    let mut payload = Vec::with_capacity(whole + size_of::<u64>());
+    payload.extend_from_slice(name.as_bytes());
+    payload.push(b'\n');
     while payload.len() < whole {
         payload.extend(random.bits().to_le_bytes());
     }

@@ -179,9 +179,15 @@ fn sync_request(payload: &Bytes) -> Option<Said> {
     Some(stream_catchup(format!("asks for messages {first}..{last}{of}")))
 }
 
+/// The first byte of a state by which members of our own kind end a catchup.
+const STATE: u8 = 0xff;
+
 fn sync_message(payload: &Bytes) -> Option<Said> {
     if payload.is_empty() {
         return Some(stream_catchup("catchup: that is all".into()));
+    }
+    if payload.first() == Some(&STATE) {
+        return Some(stream_catchup("catchup: that is all, and its state".into()));
     }
     let words = match StreamOp::decode(payload, &Limits::default()).ok()? {
         StreamOp::Message(message) if message.is_skip() => {
