@@ -14,6 +14,8 @@ use jetwake::wire::{
 use super::bounded::Bounded;
 use super::subjects::kind_on;
 
+/// The first byte of a state by which jetwake's own servers end a catchup.
+const STATE: u8 = 0xff;
 /// The kind of what is no message between peers.
 pub(crate) const UNKNOWN: &str = "unknown";
 
@@ -38,6 +40,8 @@ pub(crate) struct Said {
     /// How far that is from where it should be.
     pub(crate) gap: Option<u64>,
     pub(crate) what: String,
+    /// Whether it ends a stream's catchup.
+    pub(crate) ends: bool,
     /// How far the sender says the log to be committed.
     pub(crate) commit: Option<u64>,
     /// Whether it tells who belongs to the group or should lead it, or replaces its log.
@@ -360,7 +364,13 @@ impl Exchange {
             }
         }
         if bytes.is_empty() {
+            said.ends = true;
             said.what = "the catchup ends".into();
+            return Ok(());
+        }
+        if bytes.first() == Some(&STATE) {
+            said.ends = true;
+            said.what = "the catchup ends, and its server tells its state".into();
             return Ok(());
         }
         if bytes.starts_with(b"{") {
@@ -476,5 +486,20 @@ mod tests {
         for _ in 0..2 {
             assert!(hear(&mut wordy, 1, MESSAGE).what.starts_with("appends "));
         }
+    }
+
+    /// Real servers end a catchup with nothing, ours with their state.
+    #[test]
+    fn a_catchup_ends_with_nothing_or_with_a_state() {
+        let mut exchange = Exchange::default();
+        let mut ends = |bytes: &'static [u8]| {
+            let heard = Heard { subject: "$JSC.R.abcdefgh", reply: "" };
+            let said = exchange.hear(heard, &Bytes::from_static(bytes));
+            (said.ends, said.what)
+        };
+        assert_eq!(ends(b""), (true, "the catchup ends".into()));
+        let (over, what) = ends(b"\xff\x07\0\0\0\0\0\0\0and a state");
+        assert!(over && what.starts_with("the catchup ends"), "{what}");
+        assert!(!ends(b"\x0f{\"First\":1,\"Num\":2}").0);
     }
 }

@@ -298,7 +298,7 @@ impl Watch {
     fn catchup_message(&mut self, us: u64, heard: Heard<'_>, bytes: u64, said: &Said) -> bool {
         let Some(catchup) = self.catchups.get_mut(heard.subject) else { return false };
         catchup.heard_us = us;
-        if bytes == 0 {
+        if said.ends {
             catchup.done = true;
             return true;
         }
