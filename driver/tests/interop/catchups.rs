@@ -175,7 +175,8 @@ async fn ours_is_served_on_when_the_leader_is_killed() {
 async fn ours_asks_again_when_messages_are_lost() {
     let Some(mut bed) = Bed::start(&Plan::of(Release::Newest, 3)).await else { return };
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let served = being_served(&mut bed, &folder, FEWER, "$JSC.R.", Fate::Lost(3)).await;
+    // A leader that has sent all hears no more of it.
+    let served = being_served(&mut bed, &folder, FROM_REAL, "$JSC.R.", Fate::Lost(3)).await;
     served.is_served_on(&mut bed).await;
     served.requests.met_the_middle();
     let why = format!("expected sequence {}, found {}", BEFORE + 1, BEFORE + 4);
@@ -192,7 +193,8 @@ async fn ours_asks_again_when_the_connection_is_cut() {
     served.gate.cut();
     served.gate.open();
     served.is_served_on(&mut bed).await;
-    served.requests.met_the_middle();
+    // What went through may be lost with the connection.
+    assert!(served.requests.all().len() > 1, "{:?}", served.requests.all());
 }
 
 #[tokio::test]
