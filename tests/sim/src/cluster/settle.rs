@@ -1,6 +1,8 @@
 //! The end of a run: the faults are over, the cluster comes to rest, and what it holds is held
 //! against what the clients were told.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use jetwake::command::Answer;
 use jetwake::config::GroupKind;
@@ -184,7 +186,9 @@ impl Cluster {
         let (from, at_most) = (self.now, self.now + patience * PATIENCES);
         let mut until = self.now + patience;
         let mut furthest_behind = self.furthest_behind();
+        let mut restarted = BTreeSet::new();
         while !so(self) && self.advance(until.min(self.now + GLANCE)) {
+            self.restart_who_stands_aside(&mut restarted);
             let behind = self.furthest_behind();
             if behind != furthest_behind {
                 until = at_most.min(self.now + patience);
@@ -194,6 +198,17 @@ impl Cluster {
                 let stand = self.describe_stand();
                 let text = format!("waited from {from} until {until}, but not: {what}\n{stand}");
                 self.violate(PROGRESS, text);
+            }
+        }
+    }
+
+    /// An operator starts a server again whose group stands aside: what went bad while faults struck is
+    /// found when it is read, which may be late. Once, as who stands aside again does not come to rest.
+    fn restart_who_stands_aside(&mut self, restarted: &mut BTreeSet<Machine>) {
+        for machine in self.machines() {
+            if self.stands_aside(machine) && restarted.insert(machine) {
+                self.crash(machine);
+                self.start(machine);
             }
         }
     }
