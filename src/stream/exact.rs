@@ -2,10 +2,11 @@
 //!
 //! What a snapshot had may be gone by the time its messages are asked for. Without those, a bound of the
 //! stream would take out others than it took out elsewhere. So a server of our own kind ends a catchup
-//! by its own state instead of an empty message, so that neither comes without the other; and until the replica has applied as much it only adds: then it takes out what
-//! that state has not, and is the same again. The state is on disk, so that a restart goes on with it:
-//! what the replica has is not thrown away, as it may be all that there is. nats-server sends no such state, and is believed as its
-//! own followers believe it.
+//! by its own state instead of an empty message, so that neither comes without the other; and until the
+//! replica has applied as much it only adds: then it takes out what that state has not, and is the same
+//! again. The state is on disk, so that a restart goes on with it: what the replica has is not thrown
+//! away, as it may be all that there is. nats-server sends no such state, and is believed as its own
+//! followers believe it.
 //!
 //! The question is a field of the request that nats-server passes over, as is who is asked; the
 //! answer is a message with an op that it does not have, which nobody gets who did not ask.

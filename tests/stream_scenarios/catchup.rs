@@ -514,15 +514,21 @@ fn wherever_the_power_is_cut_nothing_that_came_counts_as_deleted() {
     }
 }
 
-/// What the snapshot had is gone when it is asked for, so the replica only adds until it has applied the
-/// removal. A crash before that is on disk empties its store: it may not count as caught up before.
-#[test]
-fn a_catchup_ends_when_the_removals_that_it_missed_are_on_disk() {
+/// A follower that takes on a snapshot of a leader that has deleted a message since.
+fn ahead() -> (Replica, Replica, Log, (Index, Bytes)) {
     let (mut one, mut two, mut log) = behind(100);
     let (index, state) = snapshot(&mut one);
     log.delete(&mut one, 42);
     log.commit_to(&mut [&mut one]);
     install(&mut two, index, &state);
+    (one, two, log, (index, state))
+}
+
+/// What the snapshot had is gone when it is asked for, so the replica only adds until it has applied the
+/// removal. A crash before that is on disk empties its store: it may not count as caught up before.
+#[test]
+fn a_catchup_ends_when_the_removals_that_it_missed_are_on_disk() {
+    let (mut one, mut two, log, _) = ahead();
     carry(&mut one, &mut two);
     assert_eq!(two.notices, [Notice::CaughtUp], "{:?}", two.reports);
     assert!(
@@ -544,11 +550,7 @@ fn a_catchup_ends_when_the_removals_that_it_missed_are_on_disk() {
 #[test]
 fn a_restart_keeps_what_a_replica_has_that_only_adds() {
     for forgotten in [false, true] {
-        let (mut one, mut two, mut log) = behind(100);
-        let (index, state) = snapshot(&mut one);
-        log.delete(&mut one, 42);
-        log.commit_to(&mut [&mut one]);
-        install(&mut two, index, &state);
+        let (mut one, mut two, log, (index, state)) = ahead();
         carry(&mut one, &mut two);
         let kept = two.kept();
         assert!(two.store.mark.expect("it has one").only_added);
@@ -576,11 +578,7 @@ fn a_restart_keeps_what_a_replica_has_that_only_adds() {
 #[test]
 fn a_catchup_whose_end_is_lost_asks_for_the_end_alone() {
     for crashes in [false, true] {
-        let (mut one, mut two, mut log) = behind(100);
-        let (index, state) = snapshot(&mut one);
-        log.delete(&mut one, 42);
-        log.commit_to(&mut [&mut one]);
-        install(&mut two, index, &state);
+        let (mut one, mut two, log, (index, state)) = ahead();
         one.receive(&request_of(&mut two));
         while let Some(sent) = one.sent.pop_front() {
             // The state begins with an op that NATS servers do not have; no other end follows it.
@@ -618,11 +616,7 @@ fn a_catchup_whose_end_is_lost_asks_for_the_end_alone() {
 /// A NATS server sends no state: its empty end is believed.
 #[test]
 fn an_empty_end_is_believed_as_nats_followers_believe_it() {
-    let (mut one, mut two, mut log) = behind(100);
-    let (index, state) = snapshot(&mut one);
-    log.delete(&mut one, 42);
-    log.commit_to(&mut [&mut one]);
-    install(&mut two, index, &state);
+    let (mut one, mut two, ..) = ahead();
     one.receive(&request_of(&mut two));
     for mut sent in std::mem::take(&mut one.sent) {
         if sent.payload.first() == Some(&0xff) {

@@ -100,13 +100,19 @@ fn kind(subject: &Subject) -> Kind {
     Kind::parse(subject).expect("a subject of ours")
 }
 
-#[test]
-fn defect_36_nothing_past_the_range_is_sent_or_taken_or_deleted() {
+/// A leader with so many messages of one subject.
+fn leader_with(messages: u64) -> (Replica, Log) {
     let (mut one, mut log) = leader();
-    for _ in 0..100 {
+    for _ in 0..messages {
         log.publish(&mut one, "s.1", "x");
     }
     log.commit_to(&mut [&mut one]);
+    (one, log)
+}
+
+#[test]
+fn defect_36_nothing_past_the_range_is_sent_or_taken_or_deleted() {
+    let (mut one, mut log) = leader_with(100);
     // A run of deletes begins in the range and ends behind it.
     (45..=60).for_each(|sequence| _ = log.delete(&mut one, sequence));
     log.commit_to(&mut [&mut one]);
@@ -127,11 +133,7 @@ fn defect_36_nothing_past_the_range_is_sent_or_taken_or_deleted() {
 
 #[test]
 fn defect_37_a_leader_that_is_behind_on_applies_serves_when_it_is_not() {
-    let (mut one, mut log) = leader();
-    for _ in 0..30 {
-        log.publish(&mut one, "s.1", "x");
-    }
-    log.commit_to(&mut [&mut one]);
+    let (mut one, mut log) = leader_with(30);
     let mut behind = Replica::new("n3", Store::default());
     log.feed(&mut behind);
     log.delete(&mut one, 25);
@@ -233,11 +235,7 @@ fn defect_41_a_leader_that_has_to_catch_up_pauses_and_leads_no_longer() {
 
 #[test]
 fn defect_47_what_is_sent_grows_with_the_messages_and_not_with_the_deletes() {
-    let (mut one, mut log) = leader();
-    for _ in 0..3_000 {
-        log.publish(&mut one, "s.1", "x");
-    }
-    log.commit_to(&mut [&mut one]);
+    let (mut one, mut log) = leader_with(3_000);
     (10..=2_990).for_each(|sequence| _ = log.delete(&mut one, sequence));
     log.commit_to(&mut [&mut one]);
     let sent = served(&mut one, 1, 3_000);

@@ -49,17 +49,22 @@ fn stream() -> GroupKind {
     GroupKind::Stream(StreamConfig::new("S", ["s.*".to_string()]))
 }
 
+/// Takes one step after the other, each of which draws what it needs.
+fn play(input: &[u8], mut take: impl FnMut(u8, &mut Draws<'_>)) {
+    let mut draws = Draws::of(input);
+    for _ in 0..STEPS {
+        let Some(step) = draws.byte() else { break };
+        take(step, &mut draws);
+    }
+}
+
 // ---- the follower
 
 /// A follower that has to catch up with a snapshot, and a peer that serves it: each step is a message
 /// or some time.
 pub fn catchup_follower(input: &[u8]) {
     let mut follower = Follower::begin();
-    let mut draws = Draws::of(input);
-    for _ in 0..STEPS {
-        let Some(step) = draws.byte() else { break };
-        follower.take(step, &mut draws);
-    }
+    play(input, |step, draws| follower.take(step, draws));
     follower.end();
 }
 
@@ -221,11 +226,7 @@ impl Follower {
 /// A leader with a stream, and peers that ask for catchups of it, acknowledge and abort as they like.
 pub fn catchup_leader(input: &[u8]) {
     let mut leader = Leader::begin();
-    let mut draws = Draws::of(input);
-    for _ in 0..STEPS {
-        let Some(step) = draws.byte() else { break };
-        leader.take(step, &mut draws);
-    }
+    play(input, |step, draws| leader.take(step, draws));
     leader.end();
 }
 

@@ -454,15 +454,18 @@ impl Follower {
         if let Some(request) = sync_request(contents, me, last, index) {
             return Some((request, Wanted::Messages));
         }
-        let told = contents.index.last() > last || contents.index.messages() == self.messages;
-        let request = || SyncRequest {
+        if contents.index.last() > last || contents.index.messages() == self.messages {
+            return None;
+        }
+        // No request can name message zero, whatever a snapshot counts.
+        let request = SyncRequest {
             peer: Some(me),
             first: last,
             last,
             delete_ranges: true,
             min_applied: index,
         };
-        (!told && last > Sequence::ZERO).then(|| (request(), Wanted::State))
+        (last > Sequence::ZERO).then_some((request, Wanted::State))
     }
 
     /// Asks the server for what is lacking; with nothing lacking it is done but for the disk.

@@ -3,9 +3,9 @@
 //!
 //! Upstream: `handleClusterSyncRequest` and `runCatchup` in `server/jetstream_cluster.go`. The
 //! messages go to the follower's inbox, deleted ones as skips or ranges; an empty message is the
-//! end, or this replica's state if the follower wants that. What waits for an ack carries a reply subject that ends in the bytes it acknowledges. Here
-//! one reply covers about 64 KiB, so that acks cost little; a follower of either kind answers each
-//! reply that it gets.
+//! end, or this replica's state if the follower wants that. What waits for an ack carries a reply
+//! subject that ends in the bytes it acknowledges. Here one reply covers about 64 KiB, so that acks
+//! cost little; a follower of either kind answers each reply that it gets.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
