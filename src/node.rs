@@ -21,6 +21,7 @@ mod membership;
 mod meta;
 mod plain;
 mod questions;
+mod resizing;
 mod timers;
 
 use alloc::boxed::Box;
@@ -73,6 +74,8 @@ pub struct Node {
     /// The name of the meta group's cluster; empty without one.
     cluster: String,
     assigned: Assigned,
+    /// Groups that have the members that they were to have, of which the meta group is to be told.
+    resized: Vec<GroupId>,
     /// Groups with something to flush once the commands are drained.
     unflushed: BTreeSet<GroupId>,
 }
@@ -89,7 +92,7 @@ pub enum Wake {
     Heartbeat,
     /// A catchup must make progress.
     Catchup,
-    /// A client is to be told of a change of the members.
+    /// A change of the members goes on, or a client is to be told of one.
     Members,
     /// A message expires.
     Expiry,
@@ -127,6 +130,7 @@ impl Node {
             meta: None,
             cluster: String::new(),
             assigned: Assigned::default(),
+            resized: Vec::new(),
             config,
         };
         #[cfg(feature = "canaries")]
@@ -253,6 +257,7 @@ impl Node {
                 }
             }
         }
+        self.tell_resized();
         self.follow_assignments();
         while let Some((group, token)) = self.budget.woken() {
             self.with(group, |group, cx| group.budget_available(cx, token));
@@ -318,6 +323,9 @@ impl Node {
         };
         step(group, &mut context);
         group.settle(&mut context);
+        if group.resize(&mut context) {
+            self.resized.push(id);
+        }
         self.timers.set(id, group.deadline());
         if group.raft.has_to_flush(&self.config.limits) {
             self.unflushed.insert(id);

@@ -12,9 +12,9 @@ use jetwake::limits::Limits;
 use jetwake::wire::api_level::{API_LEVEL, is_supported};
 use jetwake::wire::s2_stream::{decode_stream, encode_stream};
 use jetwake::wire::{
-    AckPolicy, AppendEntry, ClientInfo, ConsumerAssignment, ConsumerConfig, ConsumerState, Fault,
-    GoTime, MessageDelete, Op, Pending, RaftGroup, SequencePair, StorageType, StreamAssignment,
-    StreamConfig, Written,
+    AckPolicy, AppendEntry, ClientInfo, ConsumerAssignment, ConsumerChange, ConsumerConfig,
+    ConsumerState, Fault, GoTime, MessageDelete, MetaOp, Op, Pending, RaftGroup, SequencePair,
+    StorageType, StreamAssignment, StreamConfig, Written,
 };
 
 fn created() -> GoTime {
@@ -30,6 +30,7 @@ fn group() -> RaftGroup {
         cluster: "C1".to_owned(),
         preferred: Some(peer(b"S1abcdef")),
         scale_up: false,
+        resizes: 0,
     }
 }
 
@@ -291,4 +292,27 @@ fn nesting_is_bounded_within_configurations_too() {
     let error = StreamAssignment::decode(&bytes.freeze(), &Limits::default());
     let fault = error.map_err(|error| error.fault);
     assert_eq!(fault, Err(Fault::TooLarge { limit: 64, found: 1_000_001 }));
+}
+
+/// An op of ours; everything else is as in an assignment.
+#[test]
+fn the_end_of_a_change_of_members_is_told_like_an_assignment() {
+    let group = RaftGroup { resizes: 3, ..group() };
+    let resized = ConsumerAssignment { group, ..consumer_assignment(None) };
+    let bytes = resized.to_bytes(ConsumerChange::Resized);
+    assert_eq!(bytes.len(), resized.encoded_len(ConsumerChange::Resized));
+    assert_eq!((bytes[0], Op::of(&bytes)), (254, Ok(Op::ConsumerResized)));
+    assert_eq!(&bytes[1..], &resized.encode_assign()[1..]);
+    let limits = Limits::default();
+    assert_eq!(ConsumerAssignment::decode(&bytes, &limits), Ok(resized.clone()));
+    let op = MetaOp::decode(&bytes, &limits);
+    assert_eq!(op, Ok(MetaOp::ConsumerResized(Box::new(resized.clone()))));
+    for length in 0..bytes.len() - 1 {
+        assert!(MetaOp::decode(&bytes.slice(..length), &limits).is_err(), "{length}");
+    }
+    // Vectors of the real server have no such field, and are written as they were.
+    assert!(core::str::from_utf8(&bytes[1..]).expect("JSON").contains(r#""resizes":3"#));
+    assert!(
+        !String::from_utf8_lossy(&consumer_assignment(None).encode_assign()).contains("resizes")
+    );
 }

@@ -149,8 +149,9 @@ prop_compose! {
         peers in vec(peer(), 0..4),
         preferred in option::of(peer()),
         scale_up in any::<bool>(),
+        resizes in number(),
     ) -> RaftGroup {
-        RaftGroup { name, peers, storage: StorageType::Memory, cluster, preferred, scale_up }
+        RaftGroup { name, peers, storage: StorageType::Memory, cluster, preferred, scale_up, resizes }
     }
 }
 

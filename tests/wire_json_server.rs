@@ -69,6 +69,7 @@ fn rewrite_consumer(bytes: &Bytes, limits: &Limits) -> Rewritten {
     let change = match Op::of(bytes)? {
         Op::AssignConsumer => ConsumerChange::Assign,
         Op::RemoveConsumer => ConsumerChange::Remove,
+        Op::ConsumerResized => ConsumerChange::Resized,
         _ => {
             let assignment = ConsumerAssignment::decode(bytes, limits)?;
             return Ok(assignment.encode_assign_compressed());

@@ -14,7 +14,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use crate::wire::{ConsumerAssignment, MetaSnapshot, MetaStream, StreamAssignment};
+use crate::wire::{ConsumerAssignment, MetaSnapshot, MetaStream, RaftGroup, StreamAssignment};
 
 /// A stream's account and name: what tells it from all others of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -186,6 +186,16 @@ impl Assignments {
         Some(Change::ConsumerRemoved(key, removal.name.clone()))
     }
 
+    /// A consumer's group has the members that it was to have. That leaves out those that were to go,
+    /// unless others are wanted since.
+    pub fn resize_consumer(&mut self, resized: &ConsumerAssignment) -> Option<Change> {
+        let key = StreamKey::of_consumer(resized);
+        let stream = self.streams.get_mut(&key)?;
+        let there = stream.consumers.get_mut(&resized.name)?;
+        resize(&mut there.assignment.group, &resized.group)
+            .then(|| Change::ConsumerAssigned(key, resized.name.clone()))
+    }
+
     /// All of it, to be a snapshot of the meta group.
     pub fn snapshot(&self) -> MetaSnapshot {
         let stream = |assigned: &Assigned| MetaStream {
@@ -238,6 +248,17 @@ impl Assignments {
 pub(super) fn keyed(snapshot: MetaSnapshot) -> BTreeMap<StreamKey, MetaStream> {
     let key = |stream: MetaStream| (StreamKey::of_stream(&stream.stream), stream);
     snapshot.streams.into_iter().map(key).collect()
+}
+
+/// Leaves out of a group those who were to go; whether somebody was, and it is still that change.
+pub(super) fn resize(there: &mut RaftGroup, resized: &RaftGroup) -> bool {
+    let same = (&there.name, there.resizes) == (&resized.name, resized.resizes);
+    let fewer = !resized.peers.is_empty() && resized.peers.len() < there.peers.len();
+    let fits = same && fewer && there.peers.ends_with(&resized.peers);
+    if fits {
+        there.peers.clone_from(&resized.peers);
+    }
+    fits
 }
 
 /// A stream in the place of the one before it.

@@ -10,7 +10,9 @@ use alloc::vec::Vec;
 use super::servers::Servers;
 use crate::ids::PeerId;
 use crate::random::Random;
-use crate::wire::{ConsumerConfig, RaftGroup, RetentionPolicy, StorageType, StreamConfig};
+use crate::wire::{
+    ConsumerAssignment, ConsumerConfig, RaftGroup, RetentionPolicy, StorageType, StreamConfig,
+};
 
 /// How many replicas a consumer of a stream has: its own number, else its stream's. An ephemeral
 /// one that does not say has one, where no message waits for it.
@@ -24,6 +26,16 @@ pub fn replicas(consumer: &ConsumerConfig, stream: &StreamConfig) -> i64 {
         return 1;
     }
     stream.num_replicas
+}
+
+/// The servers that a consumer is to be on in the end: the last of its group. Those that stand before
+/// them are to go, once the group has the others as its members and no more.
+///
+/// Upstream marks the servers of a stream that is moved in the same way (`calcMigration`).
+pub fn wanted_peers<'a>(consumer: &'a ConsumerAssignment, stream: &StreamConfig) -> &'a [PeerId] {
+    let peers = &consumer.group.peers;
+    let count = usize::try_from(replicas(&consumer.config, stream)).unwrap_or(0).max(1);
+    &peers[peers.len().saturating_sub(count)..]
 }
 
 /// Chooses a group for a consumer from the servers of its stream; none if too few are online.

@@ -7,7 +7,7 @@ use alloc::string::String;
 
 use super::assignments::StreamKey;
 use super::consumer_check::{self, ConsumerBounds, filters, filters_collide};
-use super::consumer_group::{create_group_for_consumer, group_name, replicas, token};
+use super::consumer_group::{create_group_for_consumer, replicas, token};
 use super::inflight::Foresight;
 use super::levels::{keep_consumer_level, note_consumer_level};
 use super::placement::preferred;
@@ -245,7 +245,13 @@ fn change(
     })
 }
 
-/// The group with as many members as the configuration wants; its leader stays.
+/// The group with as many members as the configuration wants. Nobody is left out here: those that are
+/// to go stand first, and go when the group itself has let them go (see
+/// [`wanted_peers`](super::consumer_group::wanted_peers)). Who is offline goes before others, who
+/// leads goes last.
+///
+/// Upstream leaves them out at once, whether or not those that stay have what they had; and it names
+/// a group anew when it grows from one member or shrinks to one, as its single members keep no log.
 fn scaled(
     config: &ConsumerConfig,
     existing: &ConsumerAssignment,
@@ -256,29 +262,25 @@ fn scaled(
     let count = |config| usize::try_from(replicas(config, &stream.config)).unwrap_or(0);
     let (before, after) = (count(&existing.config), count(config));
     let mut group = RaftGroup { scale_up: false, ..existing.group.clone() };
-    if before < after {
-        if stream.group.peers.len() < after {
-            return Err(ApiError::CONSUMER_REPLICAS_EXCEEDS_STREAM);
-        }
+    if before == after {
+        return Ok(group);
+    }
+    if before < after && stream.group.peers.len() < after {
+        return Err(ApiError::CONSUMER_REPLICAS_EXCEEDS_STREAM);
+    }
+    let lacking = after.saturating_sub(group.peers.len());
+    if lacking > 0 {
         let mut more = stream.group.peers.clone();
         more.retain(|peer| !group.peers.contains(peer));
         random.shuffle(&mut more);
-        group.peers.extend(more);
-        group.peers.truncate(after);
-        group.preferred = grounds.leader;
+        group.peers.extend(more.into_iter().take(lacking));
         group.scale_up = true;
-    } else if before > after {
-        group.preferred = grounds.leader;
-        if let Some(place) = group.peers.iter().position(|peer| Some(*peer) == grounds.leader) {
-            let last = group.peers.len() - 1;
-            group.peers.swap(place, last);
-        }
-        let gone = group.peers.len().saturating_sub(after);
-        group.peers.drain(..gone);
+    } else {
+        let worth =
+            |peer: &PeerId| (grounds.servers.is_online(peer), Some(*peer) == grounds.leader);
+        group.peers.sort_by_key(worth);
     }
-    // A single member keeps no log, so what the group was called before must not come back.
-    if before != after && (before == 1 || group.peers.len() == 1) {
-        group.name = group_name("C", group.peers.len(), group.storage, random);
-    }
+    group.preferred = grounds.leader;
+    group.resizes = group.resizes.saturating_add(1);
     Ok(group)
 }

@@ -7,7 +7,7 @@
 //! Upstream: `monitorCluster`, `applyMetaEntries` and `applyMetaSnapshot` in
 //! `server/jetstream_cluster.go`.
 
-use alloc::collections::{BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -51,9 +51,9 @@ pub struct Meta {
     pub(super) config: MetaConfig,
     pub(super) assignments: Assignments,
     gathering: Option<Gathering>,
-    /// Groups of this server that the disk's log and snapshot named, until it is known which of them
-    /// are no more: the run before may have left something of each.
-    named: BTreeSet<String>,
+    /// Groups of this server that the disk's log and snapshot named, and in which record last, until it
+    /// is known which of them are no more: the run before may have left something of each.
+    named: BTreeMap<String, Index>,
     pub(super) inflight: Inflight,
     /// One for each proposal of this leadership that is not committed, in order.
     pub(super) waiting: VecDeque<Option<Waiting>>,
@@ -104,7 +104,7 @@ impl Meta {
             config,
             assignments: Assignments::default(),
             gathering: None,
-            named: BTreeSet::new(),
+            named: BTreeMap::new(),
             inflight: Inflight::default(),
             waiting: VecDeque::new(),
             told: Servers::default(),
@@ -130,13 +130,13 @@ impl Meta {
         self.gathering = Some(Gathering { recovery: Recovery::default(), until });
     }
 
-    /// An entry that lay on the disk, committed or not.
-    pub fn found(&mut self, entry: &Bytes, limits: &Limits) {
+    /// An entry that lay on the disk, committed or not, and in which record.
+    pub fn found(&mut self, index: Index, entry: &Bytes, limits: &Limits) {
         // One that cannot be read is spoken of when it is applied.
         if let Ok(op) = decode(entry, limits)
             && let Some(group) = group_of(&op).filter(|group| has(group, self.me))
         {
-            self.named.insert(name(group));
+            self.named.insert(name(group), index);
         }
     }
 
@@ -164,8 +164,8 @@ impl Meta {
         if current && !self.named.is_empty() {
             let mut gone = core::mem::take(&mut self.named);
             let now = self.own_groups();
-            gone.retain(|name| !now.contains(name));
-            self.changes.gone.extend(gone);
+            gone.retain(|name, _| !now.contains(name));
+            self.changes.gone.extend(gone.into_keys());
         }
     }
 
@@ -216,12 +216,19 @@ impl Meta {
         self.applied = index;
         self.inflight.clear();
         if let Some(gathering) = &mut self.gathering {
-            // It says all that was gathered before, but for what is gone.
+            // It says all that was gathered before, but for what is gone; and it takes the place of the
+            // records that named that, so nobody would know of it at the next start.
             let groups = snapshot.streams.iter().flat_map(|stream| {
                 let consumers = stream.consumers.iter().map(|consumer| &consumer.group);
                 consumers.chain([&stream.stream.group])
             });
-            self.named.extend(groups.filter(|group| has(group, self.me)).map(name));
+            let own: BTreeSet<_> = groups.filter(|group| has(group, self.me)).map(name).collect();
+            let gone = self.named.extract_if(.., |name, at| *at <= index && !own.contains(name));
+            self.changes.gone.extend(gone.map(|(name, _)| name));
+            for name in own {
+                let last = self.named.entry(name).or_insert(index);
+                *last = index.max(*last);
+            }
             gathering.recovery = Recovery::default();
             gathering.recovery.stage_snapshot(&self.assignments, snapshot);
             return Ok(());
@@ -281,10 +288,9 @@ impl Meta {
                 let before = self.consumer_group(&key, &consumer.name);
                 let (name, after) = (consumer.name.clone(), consumer.group.clone());
                 let change = self.assignments.assign_consumer(*consumer);
-                if before
-                    .is_some_and(|before| (before.name, before.peers) != (after.name, after.peers))
-                {
-                    let why = format!("stopped - the servers of {name:?} can not be changed yet");
+                if before.is_some_and(|before| !goes_on(&before, &after)) {
+                    let why =
+                        format!("stopped - the servers of {name:?} can not be replaced at once");
                     self.assignments.stop_stream(&key, why);
                 }
                 change
@@ -293,6 +299,16 @@ impl Meta {
                 let change = self.assignments.remove_consumer(&consumer);
                 self.note_gone(change.is_some().then(|| consumer.group.clone()), None);
                 change
+            }
+            MetaOp::ConsumerResized(consumer) => {
+                let before =
+                    self.consumer_group(&StreamKey::of_consumer(&consumer), &consumer.name);
+                // What clients wish for, and is in flight, is still to come.
+                if let Some(change) = self.assignments.resize_consumer(&consumer) {
+                    self.note_gone(before, Some(&consumer.group));
+                    self.changes.changes.push(change);
+                }
+                None
             }
             MetaOp::Unknown { .. } => None,
         };
@@ -440,6 +456,12 @@ fn has(group: &RaftGroup, peer: PeerId) -> bool {
     group.peers.contains(&peer)
 }
 
+/// Whether a group is still the same, and nobody was left out of it: its members may be the only ones
+/// that have what it has.
+fn goes_on(before: &RaftGroup, after: &RaftGroup) -> bool {
+    before.name == after.name && before.peers.iter().all(|peer| after.peers.contains(peer))
+}
+
 fn name(group: &RaftGroup) -> String {
     group.name.clone()
 }
@@ -449,9 +471,9 @@ fn group_of(op: &MetaOp) -> Option<&RaftGroup> {
         MetaOp::AssignStream(stream)
         | MetaOp::UpdateStream(stream)
         | MetaOp::RemoveStream(stream) => Some(&stream.group),
-        MetaOp::AssignConsumer(consumer) | MetaOp::RemoveConsumer(consumer) => {
-            Some(&consumer.group)
-        }
+        MetaOp::AssignConsumer(consumer)
+        | MetaOp::RemoveConsumer(consumer)
+        | MetaOp::ConsumerResized(consumer) => Some(&consumer.group),
         MetaOp::Unknown { .. } => None,
     }
 }

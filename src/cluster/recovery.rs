@@ -10,7 +10,7 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::assignments::{Assignments, Change, StreamKey, keyed};
+use super::assignments::{Assignments, Change, StreamKey, keyed, resize};
 use crate::ids::PeerId;
 use crate::wire::{ConsumerAssignment, MetaOp, MetaSnapshot, RaftGroup, StreamAssignment};
 
@@ -45,6 +45,13 @@ impl Recovery {
                 }
                 let removed = self.removed_consumers.entry(key).or_default();
                 removed.insert(consumer.name.clone(), consumer_again(*consumer));
+            }
+            MetaOp::ConsumerResized(consumer) => {
+                // What a change began is staged as well, be it by an entry or by a snapshot.
+                let staged = self.updated_consumers.get_mut(&StreamKey::of_consumer(&consumer));
+                if let Some(there) = staged.and_then(|staged| staged.get_mut(&consumer.name)) {
+                    resize(&mut there.group, &consumer.group);
+                }
             }
             unknown => return Err(unknown),
         }

@@ -161,6 +161,7 @@ fn create_group(
                     storage: config.storage,
                     cluster: cluster.into(),
                     scale_up: false,
+                    resizes: 0,
                 });
             }
             // The client's own cluster says best why.

@@ -158,11 +158,6 @@ impl Meta {
                     now: asked.now,
                 };
                 let consumer = consumer_request::decide(wish, grounds, random)?;
-                let there = foresight.consumer(&stream, &consumer.name);
-                if there.is_some_and(|there| there.group.peers != consumer.group.peers) {
-                    let why = "num_replicas: can not be changed yet";
-                    return Err(ApiError::CONSUMER_CREATE.with(&[("err", &why)]));
-                }
                 let waits = waiting(stream, Some(consumer.name.clone()));
                 Ok((Decided::Consumer(ConsumerChange::Assign, Box::new(consumer)), waits))
             }

@@ -13,10 +13,11 @@ use alloc::vec::Vec;
 
 use super::Node;
 use super::machine::{Founding, Machine};
-use crate::cluster::assignments::{Change, StreamKey};
+use crate::cluster::assignments::{Assignments, Change, StreamKey};
+use crate::cluster::consumer_group::wanted_peers;
 use crate::command::Command;
 use crate::config::GroupKind;
-use crate::ids::{GroupId, GroupName};
+use crate::ids::{GroupId, GroupName, PeerId};
 use crate::subject::Subject;
 use crate::wire::{ConsumerAssignment, RaftGroup, StreamAssignment};
 
@@ -34,6 +35,15 @@ struct Running {
     name: GroupName,
 }
 
+impl Assigned {
+    /// The consumer that a group belongs to. Costs the number of consumers.
+    pub(super) fn consumer_of(&self, group: GroupId) -> Option<(&StreamKey, &str)> {
+        let mut consumers = self.consumers.iter();
+        let found = consumers.find(|(_, running)| running.group == group);
+        found.map(|((key, name), _)| (key, name.as_str()))
+    }
+}
+
 impl Node {
     /// The group of a stream that the meta group assigned to this server, while it runs here.
     pub fn assigned_stream(&self, key: &StreamKey) -> Option<GroupId> {
@@ -44,6 +54,11 @@ impl Node {
     pub fn assigned_consumer(&self, key: &StreamKey, name: &str) -> Option<GroupId> {
         let running = self.assigned.consumers.get(&(key.clone(), name.into()));
         running.map(|running| running.group)
+    }
+
+    /// What the meta group assigned, as far as this node applied it; none if it is no member of one.
+    pub fn assignments(&self) -> Option<&Assignments> {
+        Some(self.group_at(self.meta?)?.meta()?.assignments())
     }
 
     /// Does what the meta group wants done.
@@ -95,11 +110,13 @@ impl Node {
         if let Some(running) = self.assigned.consumers.get(&place) {
             let group = running.group;
             match wanted {
-                Some(wanted) if running.name.as_str() == wanted.group.name => {
+                Some((wanted, members)) if running.name.as_str() == wanted.group.name => {
+                    let more_assigned = members.len() < wanted.group.peers.len();
                     return self.with(group, |group, _| {
                         if let Machine::Consumer(consumer) = &mut group.machine {
                             consumer.reconfigure(wanted.config);
                         }
+                        group.want_members(&members, more_assigned);
                     });
                 }
                 _ => {
@@ -108,31 +125,40 @@ impl Node {
                 }
             }
         }
-        if let Some(wanted) = self.wanted_consumer(key, name)
-            && let Err(why) = self.open_consumer(place, wanted)
+        if let Some((wanted, members)) = self.wanted_consumer(key, name)
+            && let Err(why) = self.open_consumer(place, wanted, &members)
         {
             self.stop_stream(key, format!("stopped - consumer {name:?}: {why}"));
         }
     }
 
-    /// The consumer, if it is to run here.
-    fn wanted_consumer(&self, key: &StreamKey, name: &str) -> Option<ConsumerAssignment> {
-        let meta = self.group_at(self.meta?)?.meta()?;
-        let stream = meta.assignments().stream(key).filter(|stream| stream.offline().is_none())?;
+    /// The consumer, if it is to run here, and the servers that it is to be on in the end.
+    fn wanted_consumer(
+        &self,
+        key: &StreamKey,
+        name: &str,
+    ) -> Option<(ConsumerAssignment, Vec<PeerId>)> {
+        let stream = self.assignments()?.stream(key);
+        let stream = stream.filter(|stream| stream.offline().is_none())?;
         let consumer = stream.consumer(name).filter(|consumer| consumer.offline().is_none())?;
-        let here = consumer.assignment.group.peers.contains(&self.me);
-        here.then(|| consumer.assignment.clone())
+        let consumer = &consumer.assignment;
+        let members = || wanted_peers(consumer, &stream.assignment.config).to_vec();
+        consumer.group.peers.contains(&self.me).then(|| (consumer.clone(), members()))
     }
 
     fn open_consumer(
         &mut self,
         place: (StreamKey, String),
         consumer: ConsumerAssignment,
+        members: &[PeerId],
     ) -> Result<(), String> {
         let ConsumerAssignment { config, group, .. } = consumer;
-        let kind = GroupKind::Consumer(config);
-        let running = self.open_group(group, kind, None)?;
+        let more_assigned = members.len() < group.peers.len();
+        // Whoever comes has an empty disk, and takes part in nothing before those that are there let it.
+        let running = self.open_group(group, GroupKind::Consumer(config), None)?;
+        let id = running.group;
         self.assigned.consumers.insert(place, running);
+        self.with(id, |group, _| group.want_members(members, more_assigned));
         Ok(())
     }
 
@@ -165,8 +191,7 @@ impl Node {
 
     /// The stream, if it is to run here.
     fn wanted_stream(&self, key: &StreamKey) -> Option<StreamAssignment> {
-        let meta = self.group_at(self.meta?)?.meta()?;
-        let stream = meta.assignments().stream(key)?;
+        let stream = self.assignments()?.stream(key)?;
         let here = stream.offline().is_none() && stream.assignment.group.peers.contains(&self.me);
         here.then(|| stream.assignment.clone())
     }

@@ -10,6 +10,7 @@ use super::info::Names;
 use super::membership::Changes;
 use super::plain::Plain;
 use super::questions::Questions;
+use super::resizing::Wanted;
 use super::{Wake, error_answer, refusal};
 use crate::cluster::info_request::info_subject;
 use crate::cluster::meta::{self, Meta};
@@ -41,6 +42,8 @@ pub(super) struct Group {
     pub(super) info: Questions,
     /// Clients that asked for a change of the members.
     changes: Changes,
+    /// The members that the meta group wants it to have.
+    pub(super) wanted: Option<Wanted>,
 }
 
 #[derive(Debug)]
@@ -121,6 +124,7 @@ impl Group {
             snapshot_at,
             info,
             changes: Changes::default(),
+            wanted: None,
         }
     }
 
@@ -140,7 +144,9 @@ impl Group {
             Machine::Meta(meta) => meta.deadline().map(|time| (time, Wake::Recovery)),
         };
         let info = self.info.requests.deadline().map(|time| (time, Wake::Info));
-        let changes = self.changes.deadline().map(|time| (time, Wake::Members));
+        let wanted = self.wanted.as_ref().and_then(Wanted::deadline);
+        let changes = self.changes.deadline().into_iter().chain(wanted).min();
+        let changes = changes.map(|time| (time, Wake::Members));
         self.raft.deadline().into_iter().chain(machine).chain(info).chain(changes).min()
     }
 

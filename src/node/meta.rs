@@ -87,7 +87,8 @@ impl Group {
             // What cannot be read is refused below.
             for entry in records.iter().filter_map(|record| AppendEntry::decode(record).ok()) {
                 let normal = entry.entries.iter().filter(|part| part.kind == EntryKind::Normal);
-                normal.for_each(|part| meta.found(&part.data, context.limits));
+                let index = entry.previous_index.next();
+                normal.for_each(|part| meta.found(index, &part.data, context.limits));
             }
         }
         self.raft.handle_loaded(context, load, records);

@@ -82,6 +82,11 @@ impl Progress {
         self.matched > Index::ZERO && last.since(self.matched) <= near
     }
 
+    /// Whether it was silent for less than three heartbeats.
+    fn was_heard_lately(&self, now: Time, heartbeat: Duration) -> bool {
+        self.heard.is_some_and(|heard| now.since(heard) < heartbeat * 3)
+    }
+
     /// When it was last heard in this leadership.
     pub(super) const fn heard(&self) -> Option<Time> {
         self.heard
@@ -443,13 +448,24 @@ impl Raft {
 }
 
 impl Raft {
+    /// Whether a peer was heard lately and lacks nothing that is not on its way; of this member itself
+    /// that is so. Only a leader knows.
+    pub fn keeps_up(&self, context: &Context<'_>, peer: PeerId) -> bool {
+        let State::Leader(leader) = &self.state else { return false };
+        let near = context.limits.append_entries_in_flight as u64;
+        let fit = |progress: &Progress| {
+            progress.is_within(near, self.log.last().index)
+                && progress.was_heard_lately(context.now, context.timers.heartbeat)
+        };
+        peer == self.me || leader.peers.get(&peer).is_some_and(fit)
+    }
+
     pub(super) fn heir(&self, context: &Context<'_>, to: Option<PeerId>) -> Option<PeerId> {
         let State::Leader(leader) = &self.state else { return None };
         let (last, near) = (self.log.last().index, context.limits.append_entries_in_flight as u64);
-        let recent = context.timers.heartbeat * 3;
         let heard = leader.peers.iter().filter(|(peer, progress)| {
             self.others.contains(peer)
-                && progress.heard.is_some_and(|heard| context.now.since(heard) < recent)
+                && progress.was_heard_lately(context.now, context.timers.heartbeat)
         });
         // Who is fit goes before who is not; then whom the caller wants, and who has most.
         let merit = |peer: PeerId, progress: &Progress| {

@@ -78,6 +78,10 @@ pub struct RaftGroup {
     /// Whether it grows, so that new members wait for the old ones.
     #[serde(skip_serializing_if = "is_zero")]
     pub scale_up: bool,
+    /// How often other members were wanted. Ours, and left out while there was no such wish: it tells
+    /// the end of a change from that of an earlier one.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub resizes: u64,
 }
 
 /// A stream, how it is meant to be, and where.
@@ -158,6 +162,8 @@ pub enum ConsumerChange {
     Assign,
     /// It is to be no more (op 3).
     Remove,
+    /// Its group has the members that it was to have, and these are they (op 254).
+    Resized,
 }
 
 impl ConsumerChange {
@@ -165,6 +171,7 @@ impl ConsumerChange {
         let op = match self {
             Self::Assign => Op::AssignConsumer,
             Self::Remove => Op::RemoveConsumer,
+            Self::Resized => Op::ConsumerResized,
         };
         Framing::Operation(op.as_u8())
     }
@@ -291,8 +298,8 @@ impl StreamAssignment {
 }
 
 impl ConsumerAssignment {
-    /// Reads an assignment, compressed or not, or a removal, its op included; [`Op::of`] tells
-    /// which it is.
+    /// Reads an assignment, compressed or not, a removal, or the end of a change of its members, its op
+    /// included; [`Op::of`] tells which it is.
     ///
     /// # Errors
     /// Another op; a compressed document that unpacks to more than [`Limits::decompressed`] or
@@ -379,8 +386,8 @@ impl ConsumerAssignment {
 }
 
 const STREAM_OPS: [Op; 3] = [Op::AssignStream, Op::UpdateStream, Op::RemoveStream];
-const CONSUMER_OPS: [Op; 3] =
-    [Op::AssignConsumer, Op::RemoveConsumer, Op::AssignCompressedConsumer];
+const CONSUMER_OPS: [Op; 4] =
+    [Op::AssignConsumer, Op::RemoveConsumer, Op::AssignCompressedConsumer, Op::ConsumerResized];
 
 /// The framing of a message whose op is one of these.
 fn framing_of(format: &'static str, bytes: &Bytes, ops: &[Op]) -> Result<Framing, WireError> {

@@ -25,6 +25,8 @@ pub enum MetaOp {
     AssignConsumer(Box<ConsumerAssignment>),
     /// Remove a consumer (op 3).
     RemoveConsumer(Box<ConsumerAssignment>),
+    /// The group of a consumer has the members that it was to have, and these are they (op 254).
+    ConsumerResized(Box<ConsumerAssignment>),
     /// An op that is not the meta group's, or of a newer server. It is kept so that it can be
     /// passed on; whoever should apply it must stop, as it cannot know what it would miss.
     Unknown {
@@ -50,6 +52,7 @@ impl MetaOp {
             Op::RemoveStream => Self::RemoveStream(stream()?),
             Op::AssignConsumer | Op::AssignCompressedConsumer => Self::AssignConsumer(consumer()?),
             Op::RemoveConsumer => Self::RemoveConsumer(consumer()?),
+            Op::ConsumerResized => Self::ConsumerResized(consumer()?),
             op => Self::Unknown { op, bytes: data.clone() },
         })
     }

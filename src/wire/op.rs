@@ -46,13 +46,16 @@ pub enum Op {
     BatchCommit,
     /// A consumer starts anew at a sequence.
     ResetSequence,
+    /// The group of a consumer has the members that it was to have; JSON. Ours (see
+    /// `docs/protocol.md`): counted from the end, where upstream's numbers will not soon be.
+    ConsumerResized,
     /// An op of a newer server, kept so that it can be passed on. An entry with it must not be
     /// applied in part: whoever meets it stops, and says so.
     Unknown(u8),
 }
 
 impl Op {
-    /// The ops in the order of their bytes.
+    /// Upstream's ops in the order of their bytes.
     const KNOWN: [Self; 19] = [
         Self::AssignStream,
         Self::AssignConsumer,
@@ -77,7 +80,10 @@ impl Op {
 
     /// The op of this byte.
     pub fn from_u8(byte: u8) -> Self {
-        Self::KNOWN.get(usize::from(byte)).copied().unwrap_or(Self::Unknown(byte))
+        match byte {
+            254 => Self::ConsumerResized,
+            _ => Self::KNOWN.get(usize::from(byte)).copied().unwrap_or(Self::Unknown(byte)),
+        }
     }
 
     /// The byte of this op.
@@ -102,6 +108,7 @@ impl Op {
             Self::Batch => 16,
             Self::BatchCommit => 17,
             Self::ResetSequence => 18,
+            Self::ConsumerResized => 254,
             Self::Unknown(byte) => byte,
         }
     }

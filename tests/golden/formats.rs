@@ -6,10 +6,10 @@ use jetwake::ids::GroupName;
 use jetwake::limits::Limits;
 use jetwake::wire::{
     ApiResponse, AppendEntry, AppendResponse, BatchMessage, ClusterInfo, ConsumerAssignment,
-    ConsumerConfig, ConsumerInfo, ConsumerInfoResponse, ConsumerOp, ConsumerState, DeleteRange,
-    GoTime, LegacyStreamState, MessageDelete, MetaOp, MetaSnapshot, PeerState, PublishAckResponse,
-    RaftSnapshot, SequenceSet, StreamAlternate, StreamAssignment, StreamConfig, StreamInfo,
-    StreamInfoResponse, StreamMessage, StreamOp, StreamPurge, StreamState, SyncRequest,
+    ConsumerChange, ConsumerConfig, ConsumerInfo, ConsumerInfoResponse, ConsumerOp, ConsumerState,
+    DeleteRange, GoTime, LegacyStreamState, MessageDelete, MetaOp, MetaSnapshot, PeerState,
+    PublishAckResponse, RaftSnapshot, SequenceSet, StreamAlternate, StreamAssignment, StreamConfig,
+    StreamInfo, StreamInfoResponse, StreamMessage, StreamOp, StreamPurge, StreamState, SyncRequest,
     TermAndVote, VoteRequest, VoteResponse, WireError, s2, s2_stream,
 };
 
@@ -99,6 +99,7 @@ pub(crate) const FORMATS: [Format; 30] = [
             MetaOp::RemoveStream(stream) => stream.encode_remove(),
             MetaOp::AssignConsumer(consumer) => consumer.encode_assign(),
             MetaOp::RemoveConsumer(consumer) => consumer.encode_remove(),
+            MetaOp::ConsumerResized(consumer) => consumer.to_bytes(ConsumerChange::Resized),
             _ => bytes.clone(),
         })
     }),

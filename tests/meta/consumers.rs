@@ -2,6 +2,7 @@
 
 use jetwake::cluster::assignments::{Assignments, StreamKey};
 use jetwake::cluster::consumer_check::ConsumerBounds;
+use jetwake::cluster::consumer_group::wanted_peers;
 use jetwake::cluster::consumer_request::{Action, ConsumerRequest, Grounds, decide};
 use jetwake::cluster::inflight::{Foresight, Inflight};
 use jetwake::cluster::servers::{Resources, Server, Servers};
@@ -98,6 +99,12 @@ impl Cluster {
         let assignment = self.make(config).expect("it may be made");
         self.assignments.assign_consumer(assignment.clone()).expect("its stream is there");
         assignment
+    }
+}
+
+impl Cluster {
+    fn stream_config(&self) -> StreamConfig {
+        self.assignments.stream(&key()).expect("it is assigned").assignment.config.clone()
     }
 }
 
@@ -209,14 +216,34 @@ fn a_consumer_that_is_scaled_keeps_its_leader() {
     assert_eq!(three.group.peers.len(), 3);
     assert_eq!((three.group.peers[0], three.group.preferred), (only, Some(only)));
     assert!(three.group.scale_up);
-    assert_ne!(three.group.name, made.group.name, "a single member kept no log of that name");
-    assert_eq!(three.created, made.created);
+    assert_eq!(three.group.name, made.group.name, "a single member of ours keeps a log, too");
+    assert_eq!((three.created, three.group.resizes), (made.created, 1));
 
     cluster.leader = Some(three.group.peers[1]);
+    cluster.servers.set_offline(three.group.peers[2], true);
     let one = cluster.made(ConsumerConfig { num_replicas: 1, ..durable("d") });
-    assert_eq!(one.group.peers, [three.group.peers[1]], "who leads stays");
+    let wanted = wanted_peers(&one, &cluster.stream_config());
+    assert_eq!(wanted, [three.group.peers[1]], "who leads stays");
+    assert_eq!(one.group.peers[0], three.group.peers[2], "who is offline goes first");
+    assert_eq!(one.group.peers.len(), 3, "until they are let go");
     assert!(!one.group.scale_up);
-    assert_ne!(one.group.name, three.group.name);
+    assert_eq!((&one.group.name, one.group.resizes), (&three.group.name, 2));
+
+    // More are wanted before the others went.
+    let two = cluster.made(ConsumerConfig { num_replicas: 2, ..durable("d") });
+    assert_eq!((two.group.peers.len(), two.group.scale_up, two.group.resizes), (3, false, 3));
+    // The end of the change before comes late.
+    let late = ConsumerAssignment {
+        group: RaftGroup { peers: wanted.to_vec(), ..one.group.clone() },
+        ..one.clone()
+    };
+    assert_eq!(cluster.assignments.resize_consumer(&late), None);
+    let mut done = two.clone();
+    done.group.peers = wanted_peers(&two, &cluster.stream_config()).to_vec();
+    assert!(cluster.assignments.resize_consumer(&done).is_some());
+    let there = cluster.assignments.stream(&key()).and_then(|stream| stream.consumer("d"));
+    assert_eq!(there.map(|there| &there.assignment), Some(&done));
+    assert_eq!(cluster.assignments.resize_consumer(&done), None, "only once");
 }
 
 #[test]

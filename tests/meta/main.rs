@@ -9,6 +9,7 @@ mod offline;
 mod placement;
 mod recovery;
 mod refusals;
+mod resizing;
 mod rig;
 mod schedules;
 

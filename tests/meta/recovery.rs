@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use jetwake::cluster::assignments::{Assignments, Change, StreamKey};
 use jetwake::cluster::recovery::Recovery;
-use jetwake::wire::{ConsumerAssignment, MetaOp, MetaSnapshot, RaftGroup, StorageType};
+use jetwake::ids::PeerId;
+use jetwake::wire::{
+    ConsumerAssignment, ConsumerChange, MetaOp, MetaSnapshot, RaftGroup, StorageType,
+};
 
 use super::{consumer, op, stream};
 
@@ -95,6 +98,11 @@ fn a_recovery_ends_where_doing_each_step_at_once_ends() {
     let group = |name: &str| RaftGroup { name: name.into(), ..RaftGroup::default() };
     let in_group =
         |name: &str, at: &str| ConsumerAssignment { group: group(at), ..consumer("A", name) };
+    let resized = |name: &str, resizes, servers: &[&str]| {
+        let peers = servers.iter().map(|server| PeerId::from_name(server)).collect();
+        let group = RaftGroup { peers, resizes, ..group("g4") };
+        ConsumerAssignment { group, ..consumer("A", name) }
+    };
     let log = [
         stream("A", StorageType::File).encode_assign(),
         in_group("one", "g1").encode_assign(),
@@ -104,12 +112,19 @@ fn a_recovery_ends_where_doing_each_step_at_once_ends() {
         in_group("one", "g3").encode_assign(),
         stream("B", StorageType::File).encode_remove(),
         stream("A", StorageType::Memory).encode_update(),
+        // One that gets fewer replicas, which come to an end.
+        resized("three", 1, &["n1", "n2", "n3"]).encode_assign(),
+        resized("three", 1, &["n3"]).to_bytes(ConsumerChange::Resized),
+        // One whose end comes late: more were wanted again.
+        resized("four", 1, &["n1", "n2", "n3"]).encode_assign(),
+        resized("four", 2, &["n1", "n2", "n3"]).encode_assign(),
+        resized("four", 1, &["n3"]).to_bytes(ConsumerChange::Resized),
         // Of a group that it no longer has: a removal that came late.
         in_group("two", "g9").encode_remove(),
     ];
     let mut at_once = Assignments::default();
     let mut recovery = Recovery::default();
-    for entry in &log[..8] {
+    for entry in &log[..log.len() - 1] {
         recovery.stage(op(entry)).expect("an operation");
     }
     for entry in &log {
@@ -121,6 +136,7 @@ fn a_recovery_ends_where_doing_each_step_at_once_ends() {
             }
             MetaOp::AssignConsumer(consumer) => drop(at_once.assign_consumer(*consumer)),
             MetaOp::RemoveConsumer(consumer) => drop(at_once.remove_consumer(&consumer)),
+            MetaOp::ConsumerResized(consumer) => drop(at_once.resize_consumer(&consumer)),
             other => panic!("{other:?}"),
         }
     }
@@ -130,6 +146,8 @@ fn a_recovery_ends_where_doing_each_step_at_once_ends() {
     assert_eq!(recovered.streams().count(), 1);
     let there = recovered.stream(&key("A")).expect("A stays");
     assert_eq!(there.consumer("one").map(|one| one.assignment.group.name.as_str()), Some("g3"));
+    let peers = |name| there.consumer(name).expect("it is assigned").assignment.group.peers.len();
+    assert_eq!((peers("three"), peers("four")), (1, 3));
 
     // And by a snapshot, over what there was before.
     let snapshot = recovered.snapshot();

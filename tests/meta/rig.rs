@@ -14,6 +14,7 @@ use jetwake::limits::{Limits, Timers};
 use jetwake::node::Node;
 use jetwake::subject::Subject;
 use jetwake::time::{Duration, Time};
+use jetwake::wire::GoTime;
 use jetwake_sim::log::Log;
 use jetwake_sim::network::Subscriptions;
 use jetwake_sim::store::Store;
@@ -167,6 +168,14 @@ impl Servers {
         self.wait(Duration::from_secs(3));
     }
 
+    /// Every server but one stops, and is started again.
+    pub(crate) fn restart_all_but(&mut self, stays: usize) {
+        let others: Vec<_> = (0..self.servers.len()).filter(|at| *at != stays).collect();
+        others.iter().for_each(|at| self.stop(*at));
+        others.iter().for_each(|at| self.start(*at));
+        self.wait_for("a leader of the meta group", |servers| servers.leader().is_some());
+    }
+
     /// Everything that follows at once.
     fn run(&mut self) {
         while let Some((at, event)) = self.events.pop_front() {
@@ -224,7 +233,11 @@ impl Servers {
                 if let (Some(group), Report::Role { role, .. }) = (group, &report) {
                     server.roles.insert(group, *role);
                 }
-                if let Report::StoodAside(_) | Report::Refused { .. } = &report {
+                // Whoever was let go may answer once more.
+                let late = format!("{report:?}").contains("is not a member");
+                if let Report::StoodAside(_) | Report::Refused { .. } = &report
+                    && !late
+                {
                     self.complaints.push(format!("{} {group:?}: {report:?}", server.config.name));
                 }
             }
@@ -395,6 +408,72 @@ impl Servers {
         })
     }
 
+    /// How many servers there are.
+    pub(crate) fn count(&self) -> usize {
+        self.servers.len()
+    }
+
+    /// Whether a consumer's group runs on a server.
+    pub(crate) fn consumer_runs(&self, at: usize, stream: &str, consumer: &str) -> bool {
+        self.consumer_group(at, stream, consumer).is_some()
+    }
+
+    /// How many members a consumer's group has, as its leader says.
+    pub(crate) fn members_of_consumer(&self, stream: &str, consumer: &str) -> Option<usize> {
+        let at = self.consumer_leader(stream, consumer)?;
+        let group = self.consumer_group(at, stream, consumer)?;
+        let status = self.servers[at].node.as_ref()?.status(group)?;
+        status.change.is_none().then_some(status.members.len())
+    }
+
+    /// The server that stands last in a consumer's assignment, as the leader of the meta group says.
+    pub(crate) fn last_assigned(&self, stream: &str, consumer: &str) -> usize {
+        let key = StreamKey { account: "$G".into(), name: stream.into() };
+        let leader = self.leader().expect("the meta group has a leader");
+        let node = self.servers[leader].node.as_ref().expect("it runs");
+        let meta = node.assignments().expect("it is in the meta group");
+        let there = meta.stream(&key).and_then(|stream| stream.consumer(consumer));
+        let peers = &there.expect("it is assigned").assignment.group.peers;
+        let last = peers.last().expect("somebody has it");
+        self.servers.iter().position(|server| server.peer == *last).expect("it is a server")
+    }
+
+    /// When a consumer was created, as far as a server knows; none if it knows of none.
+    pub(crate) fn consumer_created(
+        &self,
+        at: usize,
+        stream: &str,
+        consumer: &str,
+    ) -> Option<GoTime> {
+        let key = StreamKey { account: "$G".into(), name: stream.into() };
+        let assignments = self.servers[at].node.as_ref()?.assignments()?;
+        Some(assignments.stream(&key)?.consumer(consumer)?.assignment.created)
+    }
+
+    /// What the leader of a consumer tells of it.
+    pub(crate) fn consumer_info(&mut self, stream: &str, consumer: &str) -> Value {
+        self.wait_for("a leader of the consumer", |servers| {
+            servers.consumer_leader(stream, consumer).is_some()
+        });
+        let at = self.consumer_leader(stream, consumer).expect("it was just there");
+        let group = self.consumer_group(at, stream, consumer).expect("it leads it");
+        self.called(at, group, Request::Info)
+    }
+
+    /// Asks the leader of a consumer for a step, if somebody leads it, and says when that consumer was
+    /// created; does not await the answer.
+    pub(crate) fn ask_step(
+        &mut self,
+        stream: &str,
+        consumer: &str,
+        wish: Wish,
+    ) -> Option<(RequestId, GoTime)> {
+        let at = self.consumer_leader(stream, consumer)?;
+        let group = self.consumer_group(at, stream, consumer)?;
+        let created = self.consumer_created(at, stream, consumer)?;
+        Some((self.ask(at, group, Request::Consumer(wish)), created))
+    }
+
     /// Asks the leader of a consumer for a step.
     pub(crate) fn step(&mut self, stream: &str, consumer: &str, wish: Wish) -> Value {
         self.wait_for("a leader of the consumer", |servers| {
@@ -442,6 +521,12 @@ impl Servers {
         let node = server.node.as_ref().expect("it runs");
         let health = |group: &GroupId| node.health(*group, self.now);
         server.open.keys().all(|group| health(group).is_some_and(|health| health.is_healthy()))
+    }
+
+    /// Whether a snapshot of the meta group lies on a server's disk.
+    pub(crate) fn has_meta_snapshot(&self, at: usize) -> bool {
+        let meta = GroupName::new("_meta_").expect("it is one token");
+        self.servers[at].disks.get(&meta).is_some_and(|disk| disk.log.snapshot().is_some())
     }
 
     /// The last snapshot of a server's meta group, as it lies on its disk.

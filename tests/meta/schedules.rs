@@ -1,12 +1,15 @@
-//! Streams and consumers that come and go while servers do: whatever happens, all servers end with
-//! what is assigned, open and on disk, and with nothing else.
+//! Streams and consumers that come and go, and consumers that grow and shrink, while servers do come
+//! and go: whatever happens, all servers end with what is assigned, open and on disk, and with nothing
+//! else, and a consumer knows all that it was said to have delivered.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jetwake::consumer::Wish;
 use jetwake::event::Request;
-use jetwake::ids::RequestId;
+use jetwake::ids::{RequestId, Sequence};
 use jetwake::random::Random;
 use jetwake::time::Duration;
+use jetwake::wire::GoTime;
 
 use crate::rig::{META, Servers, api};
 
@@ -24,12 +27,21 @@ struct History {
     unknown: bool,
 }
 
+/// A consumer: its stream, and when it was created.
+type Made = (&'static str, GoTime);
+
 struct Play {
     servers: Servers,
     random: Random,
     down: BTreeSet<usize>,
     cut_off: Option<usize>,
     histories: BTreeMap<&'static str, History>,
+    /// The last message that was delivered by any consumer.
+    sequence: u64,
+    /// Deliveries whose end nobody knows yet.
+    steps: Vec<(RequestId, Made, u64)>,
+    /// The last message that each consumer said it has delivered.
+    delivered: BTreeMap<Made, u64>,
 }
 
 impl Play {
@@ -40,13 +52,16 @@ impl Play {
             down: BTreeSet::new(),
             cut_off: None,
             histories: NAMES.map(|name| (name, History::default())).into(),
+            sequence: 0,
+            steps: Vec::new(),
+            delivered: BTreeMap::new(),
         }
     }
 
     fn step(&mut self) {
         let name = NAMES[self.random.below(NAMES.len())];
         let at = self.random.below(SERVERS);
-        match self.random.below(14) {
+        match self.random.below(16) {
             0..=3 => {
                 let replicas = [1, 3][self.random.below(2)];
                 let wish = format!(
@@ -56,7 +71,10 @@ impl Play {
             }
             4 | 5 => self.ask(name, false, &format!("STREAM.DELETE.{name}"), ""),
             6 => {
-                let wish = format!(r#"{{"stream_name":"{name}","config":{{"durable_name":"d"}}}}"#);
+                let replicas = [0, 1, 3][self.random.below(3)];
+                let wish = format!(
+                    r#"{{"stream_name":"{name}","config":{{"durable_name":"d","num_replicas":{replicas}}}}}"#
+                );
                 self.request(&format!("CONSUMER.CREATE.{name}.d"), &wish);
             }
             7 => {
@@ -75,6 +93,7 @@ impl Play {
                 self.cut_off = Some(at);
             }
             13 => self.let_back(),
+            14 | 15 => self.deliver(name),
             // The power goes everywhere.
             11 if self.random.below(4) == 0 => {
                 (0..SERVERS).for_each(|at| self.servers.stop(at));
@@ -87,6 +106,7 @@ impl Play {
         let pause = self.random.duration(pause);
         self.servers.wait(pause);
         self.hear();
+        self.hear_steps();
     }
 
     fn all_well(&self) -> bool {
@@ -105,6 +125,15 @@ impl Play {
         }
     }
 
+    /// The next message of a consumer is delivered; the answer is heard later.
+    fn deliver(&mut self, name: &'static str) {
+        self.sequence += 1;
+        let wish = Wish::Deliver { sequence: Sequence::new(self.sequence) };
+        if let Some((id, created)) = self.servers.ask_step(name, "d", wish) {
+            self.steps.push((id, (name, created), self.sequence));
+        }
+    }
+
     fn request(&mut self, subject: &str, payload: &str) -> Option<RequestId> {
         let leader = self.servers.leader()?;
         Some(self.servers.ask(leader, META, api(subject, payload)))
@@ -113,6 +142,30 @@ impl Play {
     fn ask(&mut self, name: &'static str, creates: bool, subject: &str, payload: &str) {
         if let Some(id) = self.request(subject, payload) {
             self.histories.entry(name).or_default().open.push((id, creates));
+        }
+    }
+
+    fn hear_steps(&mut self) {
+        for (id, consumer, sequence) in std::mem::take(&mut self.steps) {
+            match self.servers.answer(id) {
+                Some(answer) if answer["stream_seq"] == sequence => {
+                    let last = self.delivered.entry(consumer).or_default();
+                    *last = sequence.max(*last);
+                }
+                Some(_) => {}
+                None => self.steps.push((id, consumer, sequence)),
+            }
+        }
+    }
+
+    fn check_delivered(&mut self, seed: u64) {
+        for ((name, created), sequence) in std::mem::take(&mut self.delivered) {
+            let leader = self.servers.leader().expect("the meta group has a leader");
+            if self.servers.consumer_created(leader, name, "d") == Some(created) {
+                let info = self.servers.consumer_info(name, "d");
+                let knows = info["delivered"]["stream_seq"].as_u64();
+                assert!(knows >= Some(sequence), "seed {seed}: {sequence} of {name}: {info}");
+            }
         }
     }
 
@@ -139,6 +192,8 @@ impl Play {
         self.let_back();
         self.servers.wait(Duration::from_secs(60));
         self.hear();
+        self.hear_steps();
+        self.check_delivered(seed);
         assert_eq!(self.servers.complaints, [""; 0], "seed {seed}");
         let names = self.servers.api("STREAM.NAMES", "");
         let names: Vec<String> = serde_json::from_value(names["streams"].clone()).expect("a list");

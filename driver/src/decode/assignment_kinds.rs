@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use jetwake::limits::Limits;
 use jetwake::wire::{
-    ConsumerAssignment, MetaSnapshot, Op, RaftGroup, StreamAssignment, Unsupported,
+    ConsumerAssignment, ConsumerChange, MetaSnapshot, Op, RaftGroup, StreamAssignment, Unsupported,
     s2_stream::decode_stream,
 };
 use serde_json::{Value, json};
@@ -40,6 +40,7 @@ pub(super) fn consumer(message: &Message) -> Outcome {
     let op = Op::of(&message.bytes)?;
     let (action, reencoded) = match op {
         Op::RemoveConsumer => ("remove", assignment.encode_remove()),
+        Op::ConsumerResized => ("resized", assignment.to_bytes(ConsumerChange::Resized)),
         Op::AssignCompressedConsumer => ("assign", assignment.encode_assign_compressed()),
         _ => ("assign", assignment.encode_assign()),
     };

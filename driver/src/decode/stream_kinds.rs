@@ -22,9 +22,10 @@ const LISTED: u64 = 1_000_000;
 pub(super) fn entry(message: &Message) -> Outcome {
     match Op::of(&message.bytes)? {
         Op::AssignStream | Op::UpdateStream | Op::RemoveStream => assignment_kinds::stream(message),
-        Op::AssignConsumer | Op::RemoveConsumer | Op::AssignCompressedConsumer => {
-            assignment_kinds::consumer(message)
-        }
+        Op::AssignConsumer
+        | Op::RemoveConsumer
+        | Op::AssignCompressedConsumer
+        | Op::ConsumerResized => assignment_kinds::consumer(message),
         Op::Message | Op::CompressedMessage | Op::Batch | Op::BatchCommit => self::message(message),
         Op::Purge => purge(message),
         Op::DeleteMessage => message_delete(message),
