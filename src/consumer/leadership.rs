@@ -79,7 +79,8 @@ impl Consumer {
         waiting.into_iter().flatten().flatten().map(|decided| decided.request)
     }
 
-    /// Decides on a wish: the step to propose; none for one that changes nothing.
+    /// Decides on a wish: the step to propose; none for one that changes nothing while nothing
+    /// else is proposed.
     ///
     /// # Errors
     /// Why not, in upstream's words where it has such.
@@ -94,14 +95,20 @@ impl Consumer {
             return Err(ApiError::INSUFFICIENT_RESOURCES);
         }
         let ahead = &leadership.ahead;
+        // What is done once all that is proposed is committed is proposed as well, a step that changes
+        // nothing: whoever asks is not told before.
+        let in_flight = !leadership.waiting.is_empty();
         match *wish {
             Wish::Deliver { sequence } => self.deliver(now, ahead, sequence, limits).map(Some),
+            Wish::Acknowledge { .. } if self.rules.acks == AckPolicy::None => Ok(None),
             Wish::Acknowledge { sequence, delivery } => {
-                Ok(self.acknowledge(ahead, sequence, delivery))
+                let step = self.acknowledge(ahead, sequence, delivery);
+                let nothing = ConsumerOp::Acks { consumer: Sequence::ZERO, stream: sequence };
+                Ok(step.or_else(|| in_flight.then_some(nothing)))
             }
             Wish::Skip { sequence } => {
                 let further = sequence > ahead.delivered.stream.next();
-                Ok(further.then_some(ConsumerOp::Skip { stream: sequence }))
+                Ok((further || in_flight).then_some(ConsumerOp::Skip { stream: sequence }))
             }
             Wish::Reset { sequence } => self.reset(ahead, sequence).map(Some),
         }

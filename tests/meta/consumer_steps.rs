@@ -216,7 +216,8 @@ const fn acknowledge(sequence: u64) -> Wish {
     Wish::Acknowledge { sequence: Sequence::new(sequence), delivery: Sequence::ZERO }
 }
 
-/// Red when a leader decides by what is committed.
+/// Red when a leader decides by what is committed, or says that something is done which it has only
+/// proposed.
 #[test]
 fn a_leader_decides_by_what_it_has_proposed() {
     let mut leader = Leader::of(explicit());
@@ -229,19 +230,37 @@ fn a_leader_decides_by_what_it_has_proposed() {
     assert_eq!(leader.decide(&deliver(8)), Err(ApiError::INSUFFICIENT_RESOURCES), "two wait");
     assert_eq!(leader.decide(&deliver(6)), Err(ApiError::BAD_REQUEST), "it was passed over");
     assert_eq!(leader.propose(acknowledge(5)), acks(1, 5));
-    assert_eq!(leader.decide(&acknowledge(5)), Ok(None), "it is as good as acknowledged");
+    assert_eq!(leader.propose(acknowledge(5)), acks(0, 5), "it is not committed");
     assert!(leader.decide(&deliver(8)).is_ok());
     // Each is answered when it is committed, in order.
-    for (number, step) in [(1, first), (2, delivered(2, 7, 1)), (3, acks(1, 5))] {
+    let steps = [first, delivered(2, 7, 1), acks(1, 5), acks(0, 5)];
+    for (number, step) in (1..).zip(steps) {
         let decided = leader.0.apply(&step.to_bytes(), true).expect("it was just made");
         assert_eq!(decided.expect("who asked waits").request, RequestId::new(number));
     }
+    assert_eq!(leader.decide(&acknowledge(5)), Ok(None), "it is acknowledged");
     // What was proposed and not committed is forgotten with the leadership.
     leader.propose(acknowledge(7));
-    assert_eq!(leader.0.leadership_lost().collect::<Vec<_>>(), [RequestId::new(4)]);
+    assert_eq!(leader.0.leadership_lost().collect::<Vec<_>>(), [RequestId::new(5)]);
     assert_eq!(leader.decide(&acknowledge(7)), Err(ApiError::CLUSTER_NOT_LEADER));
     leader.0.leadership_gained();
     assert_eq!(leader.propose(acknowledge(7)), acks(2, 7));
+}
+
+/// Red when a second wish is told that it is done before the first is committed.
+#[test]
+fn what_is_passed_over_is_done_when_it_is_committed() {
+    let mut leader = Leader::of(explicit());
+    let skip = Wish::Skip { sequence: seq(9) };
+    let step = leader.propose(skip.clone());
+    assert_eq!(leader.propose(skip.clone()), step);
+    for number in [1, 2] {
+        assert_eq!(leader.decide(&skip), Ok(Some(step.clone())));
+        let decided = leader.0.apply(&step.to_bytes(), true).expect("it was just made");
+        assert_eq!(decided.expect("who asked waits").request, RequestId::new(number));
+    }
+    assert_eq!(leader.decide(&skip), Ok(None));
+    assert_eq!(standing(&leader.0), ([0, 8, 0, 0], vec![]));
 }
 
 #[test]
