@@ -5,13 +5,14 @@ mod golden;
 
 use bytes::{Bytes, BytesMut};
 use golden::vectors;
-use jetwake::ids::{GroupName, Index, PeerId, Sequence, Term};
+use jetwake::ids::{ByteCount, GroupName, Index, PeerId, Sequence, Term};
 use jetwake::limits::Limits;
 use jetwake::subject::{self, Kind, Subject};
 use jetwake::wire::{
-    AppendEntry, AppendEntryBuilder, AppendResponse, BatchMessage, BatchMessageView, ConsumerOp,
-    DomainState, Entry, EntryKind, PeerState, RaftSnapshot, StreamMessage, StreamMessageView,
-    TermAndVote, VoteRequest, VoteResponse,
+    AppendEntry, AppendEntryBuilder, AppendResponse, BatchMessage, BatchMessageView, CatchupState,
+    ConsumerOp, DeleteBlocks, DeleteBlocksBuilder, DomainState, Entry, EntryKind, PeerState,
+    RaftSnapshot, SequenceSet, StreamMessage, StreamMessageView, StreamState, TermAndVote,
+    VoteRequest, VoteResponse,
 };
 use proptest::prelude::*;
 
@@ -72,6 +73,53 @@ fn consumer_op() -> impl Strategy<Value = ConsumerOp> {
         (sequence(), data(80))
             .prop_map(|(stream, reply)| ConsumerOp::ResetSequence { stream, reply }),
     ]
+}
+
+fn sequence() -> impl Strategy<Value = Sequence> {
+    edge().prop_map(Sequence::new)
+}
+
+/// Deletes as runs and sets, in any order, and how many there are.
+fn deleted() -> impl Strategy<Value = (u64, DeleteBlocks)> {
+    let run = (sequence(), 1..=u64::MAX);
+    let members = prop::collection::btree_set(0..10_000_u64, 0..100);
+    prop::collection::vec(prop_oneof![run.prop_map(Ok), members.prop_map(Err)], 0..5).prop_map(
+        |blocks| {
+            let mut builder = DeleteBlocksBuilder::new();
+            for block in blocks {
+                match block {
+                    // A run behind the largest sequence is none.
+                    Ok((first, count)) => drop(builder.push_run(first, count)),
+                    Err(members) => {
+                        let set: SequenceSet = members.into_iter().map(Sequence::new).collect();
+                        builder.push_set(&set).expect("it fits");
+                    }
+                }
+            }
+            let blocks = builder.finish();
+            // Blocks are left out where the count is zero.
+            match blocks.sequences() {
+                0 => (0, DeleteBlocks::default()),
+                count => (count, blocks),
+            }
+        },
+    )
+}
+
+fn state() -> impl Strategy<Value = StreamState> {
+    let numbers = (edge(), edge(), edge());
+    (numbers, sequence(), sequence(), deleted()).prop_map(|(numbers, one, other, deleted)| {
+        let (messages, bytes, failed) = numbers;
+        StreamState {
+            messages,
+            bytes: ByteCount::new(bytes),
+            first: one.min(other),
+            last: one.max(other),
+            failed,
+            deleted_count: deleted.0,
+            deleted: deleted.1,
+        }
+    })
 }
 
 /// Encodes behind bytes that are there already, and returns what was added.
@@ -171,6 +219,25 @@ proptest! {
         let file = snapshot.to_bytes(&group);
         prop_assert_eq!(file.len(), snapshot.encoded_len());
         prop_assert_eq!(RaftSnapshot::decode(&file, &group), Ok(snapshot));
+    }
+
+    #[test]
+    fn ends_of_catchups(applied in edge(), state in state()) {
+        let end = CatchupState { applied: Index::new(applied), state };
+        let bytes = appended(end.encoded_len(), infallible(|to| end.encode(to)));
+        prop_assert_eq!(end.to_bytes(), &bytes);
+        prop_assert!(CatchupState::is_one(&bytes));
+        let decoded = CatchupState::decode(&bytes, &Limits::default());
+        prop_assert_eq!(decoded, Ok(end.clone()));
+        // An empty stream begins one behind its last; what begins later is none.
+        let (last, beyond) = (end.state.first, end.state.first.next());
+        let with = |first| StreamState { first, last, ..end.state.clone() };
+        let decode = |state| {
+            let end = CatchupState { applied: end.applied, state };
+            CatchupState::decode(&end.to_bytes(), &Limits::default()).is_ok()
+        };
+        prop_assert!(decode(with(beyond)));
+        prop_assert_eq!(decode(with(beyond.next())), beyond.next() == beyond);
     }
 
     #[test]
