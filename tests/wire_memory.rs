@@ -87,6 +87,28 @@ fn decoding_shares_the_input_and_takes_no_memory() {
     });
 }
 
+/// A plain group keeps its entries: their list is the one piece of memory, however many there are.
+#[test]
+fn handing_out_entries_takes_their_list_alone() {
+    let mut builder = AppendEntryBuilder::new();
+    for _ in 0..100 {
+        assert!(builder.push(EntryKind::Normal, b"entry"));
+    }
+    let (term, index) = (Term::new(1), Index::ZERO);
+    let message = builder.finish(None, term, index, term, index, Term::ZERO);
+    let (message, _other_owner) = shared(&message);
+    let mut handed = Vec::new();
+    let taken = measure(|| {
+        let decoded = AppendEntry::decode(&message).expect("our own bytes");
+        assert_eq!(decoded.entries.views().count(), 100);
+        handed = decoded.entries.data_of(EntryKind::Normal);
+    });
+    assert_eq!((taken.count_total, handed.len()), (1, 100), "{taken:?}");
+    // Neither does a consumer's step take any that it does not keep.
+    let taken = measure(|| assert!(ConsumerOp::decode_copied(&[8, 1, 2]).is_ok()));
+    assert_eq!(taken.count_total, 0, "{taken:?}");
+}
+
 #[test]
 fn encoding_into_a_buffer_with_room_takes_no_memory() {
     let message = StreamMessageView {

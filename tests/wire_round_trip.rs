@@ -167,7 +167,13 @@ proptest! {
         prop_assert_eq!(decoded.previous_index.get(), previous_index);
         prop_assert_eq!(decoded.leader_term.get(), leader_term);
         prop_assert_eq!(decoded.entries.iter().len(), entries.len());
-        prop_assert_eq!(decoded.entries.iter().collect::<Vec<_>>(), entries);
+        prop_assert_eq!(decoded.entries.iter().collect::<Vec<_>>(), entries.clone());
+        let views = decoded.entries.views().map(|(kind, data)| (kind, data.to_vec()));
+        prop_assert!(views.eq(entries.iter().map(|entry| (entry.kind, entry.data.to_vec()))));
+        for kind in entries.iter().map(|entry| entry.kind).chain([EntryKind::Normal]) {
+            let of = entries.iter().filter(|entry| entry.kind == kind);
+            prop_assert!(of.map(|entry| &entry.data).eq(&decoded.entries.data_of(kind)));
+        }
         let again = appended(decoded.encoded_len(), infallible(|to| decoded.encode(to)));
         prop_assert_eq!(again, message);
     }
@@ -273,6 +279,7 @@ proptest! {
     #[test]
     fn steps_of_consumers(op in consumer_op()) {
         let bytes = appended(op.encoded_len(), infallible(|to| op.encode(to)));
+        prop_assert_eq!(ConsumerOp::decode_copied(&bytes), Ok(op.clone()));
         prop_assert_eq!(ConsumerOp::decode(&bytes), Ok(op));
     }
 
