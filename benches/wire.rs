@@ -50,12 +50,21 @@ fn append_entries(criterion: &mut Criterion) {
     group.bench_function("decode", |bencher| {
         bencher.iter(|| AppendEntry::decode(black_box(&message)).expect("our own bytes"));
     });
+    // As the meta group does, which reads JSON out of each.
     group.bench_function("decode and take each entry", |bencher| {
         bencher.iter(|| {
             let decoded = AppendEntry::decode(black_box(&message)).expect("our own bytes");
             decoded.entries.iter().map(|entry| entry.data.len()).sum::<usize>()
         });
     });
+    // As plain groups do: who uses them keeps the entries, so the list of them takes memory.
+    group.bench_function("decode and hand out all entries", |bencher| {
+        bencher.iter(|| {
+            let decoded = AppendEntry::decode(black_box(&message)).expect("our own bytes");
+            decoded.entries.data_of(EntryKind::Normal)
+        });
+    });
+    // As streams and consumers do: all who apply message by message.
     group.bench_function("decode and look at each entry", |bencher| {
         bencher.iter(|| {
             let decoded = AppendEntry::decode(black_box(&message)).expect("our own bytes");

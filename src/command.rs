@@ -439,9 +439,9 @@ pub enum StoreChange {
     Clear,
     /// Move the mark alone.
     Mark,
-    /// Remember these bytes, up to which nothing is taken out, until a mark says no more that it only
-    /// added. A start is handed them as
-    /// [`Opened::only_adds`](crate::event::Opened::only_adds).
+    /// Remember these bytes, until a mark says no more that it only added: a
+    /// [`CatchupState`](crate::wire::CatchupState), before whose record nothing is taken out. A start is
+    /// handed them as [`Opened::only_adds`](crate::event::Opened::only_adds).
     OnlyAdds(Bytes),
     /// Put messages in the place of lost ones, in one piece.
     Mend(Box<Mend>),

@@ -12,8 +12,8 @@ use jetwake::ids::ByteCount;
 use jetwake::limits::Limits;
 use jetwake::subject::{Kind, Subject};
 use jetwake::wire::{
-    AppendEntry, AppendResponse, EntryKind, PeerState, StreamOp, StreamState, SyncRequest,
-    VoteRequest, VoteResponse,
+    AppendEntry, AppendResponse, CatchupState, EntryKind, PeerState, StreamOp, StreamState,
+    SyncRequest, VoteRequest, VoteResponse,
 };
 use proptest::prelude::*;
 
@@ -49,6 +49,27 @@ fn every_prefix_of_every_vector_is_an_error_or_a_message() {
             }
         }
     }
+}
+
+/// A catchup's end is a record and a state: it is good as far as its state is, wherever it is cut.
+#[test]
+fn every_prefix_of_a_catchups_end_is_an_error_or_a_message() {
+    let mut good = 0;
+    for vector in vectors("stream_state").into_iter().chain(vectors("stream_state_bad")) {
+        let end = Bytes::from([&[0xff, 7, 0, 0, 0, 0, 0, 0, 0], &vector.bytes[..]].concat());
+        for cut in 0..=end.len() {
+            let end = end.slice(..cut);
+            try_all(&end, || format!("{} cut to {cut}", vector.name));
+            let state =
+                end.get(9..).and_then(|_| StreamState::decode(&end.slice(9..), &limits()).ok());
+            let possible = state.as_ref().is_some_and(|state| state.first <= state.last.next());
+            let read = CatchupState::decode(&end, &limits());
+            assert_eq!(read.is_ok(), possible, "{} cut to {cut}: {read:?}", vector.name);
+            assert_eq!(read.ok().map(|read| read.state), state.filter(|_| possible));
+            good += usize::from(possible);
+        }
+    }
+    assert!(good >= vectors("stream_state").len(), "{good} are good");
 }
 
 #[test]

@@ -46,6 +46,7 @@ fn sync_requests() {
             last: Sequence::new(last),
             delete_ranges,
             min_applied: Index::new(min_applied),
+            ..SyncRequest::default()
         };
         assert_eq!(request.to_bytes(), vector.bytes);
         assert_eq!(SyncRequest::decode(&vector.bytes, &Limits::default()), Ok(request));

@@ -210,11 +210,11 @@ proptest! {
     #[test]
     fn sync_requests(
         peer in option::of(peer()), first in number(), last in number(), min in number(),
-        delete_ranges in any::<bool>(),
+        delete_ranges in any::<bool>(), state in any::<bool>(), of in option::of(peer()),
     ) {
         let (first, last) = (Sequence::new(first), Sequence::new(last));
         let min_applied = Index::new(min);
-        let value = SyncRequest { peer, first, last, delete_ranges, min_applied };
+        let value = SyncRequest { peer, first, last, delete_ranges, min_applied, state, of };
         let bytes = value.to_bytes();
         returns(value, &bytes, SyncRequest::decode)?;
     }

@@ -14,9 +14,9 @@ use jetwake::ids::{ByteCount, GroupName, Index, Sequence, Term};
 use jetwake::limits::Limits;
 use jetwake::subject::{Kind, Subject};
 use jetwake::wire::{
-    AppendEntry, AppendEntryBuilder, AppendResponse, BatchMessage, ConsumerOp, EntryKind, GoTime,
-    RaftSnapshot, SequenceSet, StreamMessage, StreamMessageView, StreamState, TermAndVote,
-    VoteRequest, VoteResponse,
+    AppendEntry, AppendEntryBuilder, AppendResponse, BatchMessage, CatchupState, ConsumerOp,
+    DeleteBlocksBuilder, EntryKind, GoTime, RaftSnapshot, SequenceSet, StreamMessage,
+    StreamMessageView, StreamState, TermAndVote, VoteRequest, VoteResponse,
 };
 use proptest::prelude::*;
 
@@ -39,6 +39,11 @@ fn takes_none<T, E: std::fmt::Debug>(bytes: &[u8], decode: impl Fn(&Bytes) -> Re
         golden::hex(&bytes[..bytes.len().min(40)])
     );
     result.expect("it ran").expect("it decodes");
+}
+
+/// The end of a catchup with this state, at record 7.
+fn ending(state: &[u8]) -> Vec<u8> {
+    [&[0xff, 7, 0, 0, 0, 0, 0, 0, 0], state].concat()
 }
 
 #[test]
@@ -70,6 +75,7 @@ fn decoding_shares_the_input_and_takes_no_memory() {
     }
     for vector in vectors("stream_state") {
         takes_none(&vector.bytes, |bytes| StreamState::decode(bytes, &limits));
+        takes_none(&ending(&vector.bytes), |bytes| CatchupState::decode(bytes, &limits));
     }
     takes_none(&[8, 1, 2], ConsumerOp::decode);
     takes_none(b"2023-11-14T22:13:20.123456789+01:00", |bytes| {
@@ -79,6 +85,28 @@ fn decoding_shares_the_input_and_takes_no_memory() {
         let subject = Subject::from_bytes(bytes.clone());
         Kind::borrowed(&subject).map(|_| ()).ok_or("a subject of ours")
     });
+}
+
+/// A plain group keeps its entries: their list is the one piece of memory, however many there are.
+#[test]
+fn handing_out_entries_takes_their_list_alone() {
+    let mut builder = AppendEntryBuilder::new();
+    for _ in 0..100 {
+        assert!(builder.push(EntryKind::Normal, b"entry"));
+    }
+    let (term, index) = (Term::new(1), Index::ZERO);
+    let message = builder.finish(None, term, index, term, index, Term::ZERO);
+    let (message, _other_owner) = shared(&message);
+    let mut handed = Vec::new();
+    let taken = measure(|| {
+        let decoded = AppendEntry::decode(&message).expect("our own bytes");
+        assert_eq!(decoded.entries.views().count(), 100);
+        handed = decoded.entries.data_of(EntryKind::Normal);
+    });
+    assert_eq!((taken.count_total, handed.len()), (1, 100), "{taken:?}");
+    // Neither does a consumer's step take any that it does not keep.
+    let taken = measure(|| assert!(ConsumerOp::decode_copied(&[8, 1, 2]).is_ok()));
+    assert_eq!(taken.count_total, 0, "{taken:?}");
 }
 
 #[test]
@@ -143,7 +171,7 @@ fn allowed(format: &str, input: usize) -> u64 {
         | "consumer_op"
         | "peer_state"
         | "go_time" => 256 + 2 * input,
-        "sequence_set" | "stream_state" => 256 + 8 * input,
+        "catchup_state" | "sequence_set" | "stream_state" => 256 + 8 * input,
         "consumer_state" => 512 + 32 * input,
         _ => 8 * 1024 + 64 * input,
     }
@@ -198,6 +226,7 @@ fn a_long_list_of_small_things_takes_little_more_than_it_has() {
     let mut runs = BytesMut::from(&[42, 1, 0, 0, 0, 0, 0, 1][..]);
     (0..10_000).for_each(|_| runs.put_slice(&[33, 1, 1]));
     within_bounds(&runs);
+    within_bounds(&ending(&runs));
     let mut pending = BytesMut::from(&[22, 2, 0, 0, 9, 9][..]);
     pending.put_slice(&[0x80 | 0x10, 0x4e, 0]);
     (0..10_000_u64).for_each(|at| {
@@ -211,6 +240,11 @@ fn a_long_list_of_small_things_takes_little_more_than_it_has() {
     within_bounds(&entries);
     let sparse: SequenceSet = (0..200).map(|node| Sequence::new(node * 2048)).collect();
     within_bounds(&sparse.to_bytes().expect("it fits"));
+    let mut deleted = DeleteBlocksBuilder::new();
+    deleted.push_set(&sparse).expect("it fits");
+    let (deleted_count, deleted) = (sparse.len(), deleted.finish());
+    let state = StreamState { deleted_count, deleted, ..StreamState::default() };
+    within_bounds(&ending(&state.to_bytes()));
     let mut unaligned = sparse.to_bytes().expect("it fits").to_vec();
     for node in 0..200 {
         let at = 10 + node * 266;

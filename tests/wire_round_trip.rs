@@ -5,13 +5,14 @@ mod golden;
 
 use bytes::{Bytes, BytesMut};
 use golden::vectors;
-use jetwake::ids::{GroupName, Index, PeerId, Sequence, Term};
+use jetwake::ids::{ByteCount, GroupName, Index, PeerId, Sequence, Term};
 use jetwake::limits::Limits;
 use jetwake::subject::{self, Kind, Subject};
 use jetwake::wire::{
-    AppendEntry, AppendEntryBuilder, AppendResponse, BatchMessage, BatchMessageView, ConsumerOp,
-    DomainState, Entry, EntryKind, PeerState, RaftSnapshot, StreamMessage, StreamMessageView,
-    TermAndVote, VoteRequest, VoteResponse,
+    AppendEntry, AppendEntryBuilder, AppendResponse, BatchMessage, BatchMessageView, CatchupState,
+    ConsumerOp, DeleteBlocks, DeleteBlocksBuilder, DomainState, Entry, EntryKind, PeerState,
+    RaftSnapshot, SequenceSet, StreamMessage, StreamMessageView, StreamState, TermAndVote,
+    VoteRequest, VoteResponse,
 };
 use proptest::prelude::*;
 
@@ -74,6 +75,53 @@ fn consumer_op() -> impl Strategy<Value = ConsumerOp> {
     ]
 }
 
+fn sequence() -> impl Strategy<Value = Sequence> {
+    edge().prop_map(Sequence::new)
+}
+
+/// Deletes as runs and sets, in any order, and how many there are.
+fn deleted() -> impl Strategy<Value = (u64, DeleteBlocks)> {
+    let run = (sequence(), 1..=u64::MAX);
+    let members = prop::collection::btree_set(0..10_000_u64, 0..100);
+    prop::collection::vec(prop_oneof![run.prop_map(Ok), members.prop_map(Err)], 0..5).prop_map(
+        |blocks| {
+            let mut builder = DeleteBlocksBuilder::new();
+            for block in blocks {
+                match block {
+                    // A run behind the largest sequence is none.
+                    Ok((first, count)) => drop(builder.push_run(first, count)),
+                    Err(members) => {
+                        let set: SequenceSet = members.into_iter().map(Sequence::new).collect();
+                        builder.push_set(&set).expect("it fits");
+                    }
+                }
+            }
+            let blocks = builder.finish();
+            // Blocks are left out where the count is zero.
+            match blocks.sequences() {
+                0 => (0, DeleteBlocks::default()),
+                count => (count, blocks),
+            }
+        },
+    )
+}
+
+fn state() -> impl Strategy<Value = StreamState> {
+    let numbers = (edge(), edge(), edge());
+    (numbers, sequence(), sequence(), deleted()).prop_map(|(numbers, one, other, deleted)| {
+        let (messages, bytes, failed) = numbers;
+        StreamState {
+            messages,
+            bytes: ByteCount::new(bytes),
+            first: one.min(other),
+            last: one.max(other),
+            failed,
+            deleted_count: deleted.0,
+            deleted: deleted.1,
+        }
+    })
+}
+
 /// Encodes behind bytes that are there already, and returns what was added.
 fn appended<E>(exact: usize, encode: impl FnOnce(&mut BytesMut) -> Result<(), E>) -> Bytes {
     let mut buffer = BytesMut::from(&b"before"[..]);
@@ -119,7 +167,13 @@ proptest! {
         prop_assert_eq!(decoded.previous_index.get(), previous_index);
         prop_assert_eq!(decoded.leader_term.get(), leader_term);
         prop_assert_eq!(decoded.entries.iter().len(), entries.len());
-        prop_assert_eq!(decoded.entries.iter().collect::<Vec<_>>(), entries);
+        prop_assert_eq!(decoded.entries.iter().collect::<Vec<_>>(), entries.clone());
+        let views = decoded.entries.views().map(|(kind, data)| (kind, data.to_vec()));
+        prop_assert!(views.eq(entries.iter().map(|entry| (entry.kind, entry.data.to_vec()))));
+        for kind in entries.iter().map(|entry| entry.kind).chain([EntryKind::Normal]) {
+            let of = entries.iter().filter(|entry| entry.kind == kind);
+            prop_assert!(of.map(|entry| &entry.data).eq(&decoded.entries.data_of(kind)));
+        }
         let again = appended(decoded.encoded_len(), infallible(|to| decoded.encode(to)));
         prop_assert_eq!(again, message);
     }
@@ -174,6 +228,25 @@ proptest! {
     }
 
     #[test]
+    fn ends_of_catchups(applied in edge(), state in state()) {
+        let end = CatchupState { applied: Index::new(applied), state };
+        let bytes = appended(end.encoded_len(), infallible(|to| end.encode(to)));
+        prop_assert_eq!(end.to_bytes(), &bytes);
+        prop_assert!(CatchupState::is_one(&bytes));
+        let decoded = CatchupState::decode(&bytes, &Limits::default());
+        prop_assert_eq!(decoded, Ok(end.clone()));
+        // An empty stream begins one behind its last; what begins later is none.
+        let (last, beyond) = (end.state.first, end.state.first.next());
+        let with = |first| StreamState { first, last, ..end.state.clone() };
+        let decode = |state| {
+            let end = CatchupState { applied: end.applied, state };
+            CatchupState::decode(&end.to_bytes(), &Limits::default()).is_ok()
+        };
+        prop_assert!(decode(with(beyond)));
+        prop_assert_eq!(decode(with(beyond.next())), beyond.next() == beyond);
+    }
+
+    #[test]
     fn messages(message in message()) {
         let bytes = appended(message.encoded_len(), infallible(|to| message.encode(to)));
         let decoded = StreamMessage::decode(&bytes, &Limits::default());
@@ -206,6 +279,7 @@ proptest! {
     #[test]
     fn steps_of_consumers(op in consumer_op()) {
         let bytes = appended(op.encoded_len(), infallible(|to| op.encode(to)));
+        prop_assert_eq!(ConsumerOp::decode_copied(&bytes), Ok(op.clone()));
         prop_assert_eq!(ConsumerOp::decode(&bytes), Ok(op));
     }
 

@@ -109,6 +109,26 @@ fn every_vector_decodes_to_its_fields_and_back() {
     }
 }
 
+/// No vector has one, as only servers of this kind send it.
+#[test]
+fn the_state_that_ends_a_catchup_tells_its_record() {
+    let hex = "ff07000000000000002a010264030501012104".to_owned() + "01";
+    for kind in ["catchup_state", "catchup_message"] {
+        let answer = answers(&[json!({ "kind": kind, "hex": hex })]).remove(0);
+        let told = ["applied", "msgs", "first_seq", "last_seq", "failed"];
+        assert_eq!(
+            told.map(|field| &answer["fields"][field]),
+            ["7", "2", "3", "5", "1"],
+            "{answer}"
+        );
+        assert_eq!(answer["fields"]["deleted"], json!([4]), "{answer}");
+        assert_eq!(answer["reencoded"], hex, "{answer}");
+    }
+    let cut = answers(&[json!({ "kind": "catchup_state", "hex": &hex[..12] })]).remove(0);
+    let why = "catchup_state: applied at byte 1: expected 8 bytes, found 5";
+    assert_eq!((&cut["ok"], &cut["error"]), (&json!(false), &json!(why)), "{cut}");
+}
+
 /// Whether a message's bytes may be others when it is written again: compressors differ, upstream
 /// writes a consumer's messages in any order, and a mirror's duplicate window is a mistake.
 fn is_written_anew(vector: &Value) -> bool {

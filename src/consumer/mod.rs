@@ -99,8 +99,8 @@ impl Consumer {
     ///
     /// # Errors
     /// [`ConsumerError`]; the consumer must not go on then.
-    pub fn apply(&mut self, entry: &Bytes, own: bool) -> Result<Option<Decided>, ConsumerError> {
-        let step = ConsumerOp::decode(entry)?;
+    pub fn apply(&mut self, entry: &[u8], own: bool) -> Result<Option<Decided>, ConsumerError> {
+        let step = ConsumerOp::decode_copied(entry)?;
         if let ConsumerOp::Unknown { op, .. } = step {
             return Err(ConsumerError::Unknown(op.as_u8()));
         }

@@ -36,9 +36,11 @@ impl Group {
     pub(super) fn apply_steps(&mut self, context: &mut Context<'_>, committed: &Committed) {
         let own = self.leading == Some(committed.entry.term);
         let Machine::Consumer(consumer) = &mut self.machine else { return };
-        let normal = committed.entry.entries.iter().filter(|part| part.kind == EntryKind::Normal);
-        for entry in normal.map(|part| part.data) {
-            match consumer.apply(&entry, own) {
+        for (kind, entry) in committed.entry.entries.views() {
+            if kind != EntryKind::Normal {
+                continue;
+            }
+            match consumer.apply(entry, own) {
                 Ok(Some(decided)) => {
                     let answer = outcome(consumer, &decided);
                     context.out.answer(decided.request, answer);

@@ -2,7 +2,6 @@
 
 use alloc::collections::VecDeque;
 use alloc::format;
-use alloc::vec::Vec;
 
 use bytes::Bytes;
 
@@ -40,8 +39,7 @@ impl Plain {
         own: bool,
         out: &mut Outbox,
     ) -> bool {
-        let normal = committed.entry.entries.iter().filter(|part| part.kind == EntryKind::Normal);
-        let entries: Vec<Bytes> = normal.map(|part| part.data).collect();
+        let entries = committed.entry.entries.data_of(EntryKind::Normal);
         if own {
             let answer = Bytes::from(format!("{{\"index\":{}}}", committed.index).into_bytes());
             for _ in &entries {

@@ -174,7 +174,7 @@ impl Raft {
         let mut next = first;
         for record in loaded.iter().take(usize::try_from(last.since(first)).unwrap_or(0) + 1) {
             match AppendEntry::decode(record) {
-                Ok(entry) => records.push((next, normal_entries(&entry))),
+                Ok(entry) => records.push((next, entry.entries.data_of(EntryKind::Normal))),
                 Err(error) => {
                     return self.stand_aside(context, format!("log record {next}: {error}"));
                 }
@@ -251,10 +251,4 @@ impl Raft {
     pub(super) fn tell_checkpoint(&self, out: &mut Outbox, news: CheckpointNews) {
         out.push(Command::Checkpoint { group: self.group, news });
     }
-}
-
-/// What a record holds for the machine.
-fn normal_entries(entry: &AppendEntry) -> Vec<Bytes> {
-    let normal = entry.entries.iter().filter(|part| part.kind == EntryKind::Normal);
-    normal.map(|part| part.data).collect()
 }

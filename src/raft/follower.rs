@@ -285,15 +285,16 @@ impl Raft {
 
     /// A leader that hands over says to whom, in an entry of its own.
     fn follow_transfer(&mut self, context: &mut Context<'_>, entry: &AppendEntry) {
-        let mut named = entry.entries.iter().filter(|part| part.kind == EntryKind::LeaderTransfer);
-        let Some(part) = named.next() else { return };
+        let mut parts = entry.entries.views();
+        let named = parts.find(|(kind, _)| *kind == EntryKind::LeaderTransfer);
+        let Some((_, named)) = named else { return };
         if let State::Follower(follower) = &mut self.state {
             follower.transfer = true;
         }
         if context.limits.planted(Canary::TransferClearsVote) {
             self.promised.vote = None;
         }
-        if part.data == self.me.as_bytes()[..] {
+        if named == self.me.as_bytes() {
             self.campaign(context, Occasion::Asked);
         }
     }

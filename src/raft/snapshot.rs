@@ -386,7 +386,7 @@ impl Raft {
 /// Whether an append entry of a catchup carries a snapshot: exactly two entries, the snapshot and
 /// the peer state.
 pub(super) fn is_snapshot(entry: &AppendEntry) -> bool {
-    let mut kinds = entry.entries.iter().map(|part| part.kind);
+    let mut kinds = entry.entries.views().map(|(kind, _)| kind);
     entry.entries.len() == 2
         && kinds.next() == Some(EntryKind::Snapshot)
         && kinds.next() == Some(EntryKind::PeerState)

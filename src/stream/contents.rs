@@ -6,7 +6,6 @@ use alloc::vec::Vec;
 
 use super::bounds::Bounds;
 use super::dedupe::Dedupe;
-use super::exact::Until;
 use super::header::{self, Fields};
 use super::index::{Ranges, StreamIndex, message_size};
 use super::lifetimes::Lifetimes;
@@ -18,7 +17,7 @@ use crate::event::StoreMark;
 use crate::ids::{GroupId, Index, Sequence, StoreId, Term};
 use crate::outbox::Outbox;
 use crate::subject::Subject;
-use crate::wire::{ApiError, StreamConfig, StreamMessageView};
+use crate::wire::{ApiError, CatchupState, StreamConfig, StreamMessageView};
 
 /// How far a stream has applied its log: whole records up to one, and entries of the next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,7 +52,7 @@ pub(super) struct Contents {
     /// A batch that is not decided yet.
     pub(super) staged: Option<StagedBatch>,
     /// Until when nothing is taken out, and what the stream has then.
-    pub(super) until: Option<Until>,
+    pub(super) until: Option<CatchupState>,
     /// The change of the store by which it is exact again, until that is on disk: who loses it only
     /// adds once more.
     pub(super) settling: Option<StoreId>,

@@ -8,62 +8,23 @@
 //! away, as it may be all that there is. nats-server sends no such state, and is believed as its own
 //! followers believe it.
 //!
-//! The question is a field of the request that nats-server passes over, as is who is asked; the
-//! answer is a message with an op that it does not have, which nobody gets who did not ask.
+//! The question is a field of the request that nats-server passes over, as is who is asked
+//! ([`SyncRequest`](crate::wire::SyncRequest)); the answer is a message with an op that it does not have
+//! ([`CatchupState`]), which nobody gets who did not ask.
 
-use bytes::{BufMut, Bytes, BytesMut};
-use serde::{Deserialize, Serialize};
+use bytes::Bytes;
 
 use super::Stream;
 use super::contents::Contents;
 use super::index::Ranges;
-use super::state::{decode_state, remove_deleted};
+use super::state::remove_deleted;
 use crate::command::StoreChange;
 use crate::context::Context;
 use crate::event::StoreMark;
-use crate::ids::{Index, PeerId};
+use crate::ids::Index;
 use crate::limits::Limits;
 use crate::outbox::Outbox;
-use crate::wire::{StreamState, WireError, peer_text};
-
-/// The first byte of a state that ends a catchup.
-pub(super) const OP: u8 = 0xff;
-/// The fields of a request that nats-server passes over.
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub(super) struct Asked {
-    /// Whether the state is wanted at the end.
-    #[serde(rename = "jetwake_state")]
-    pub(super) state: bool,
-    /// Who is asked. All members hear a request where a NATS server carries it, and one may answer.
-    #[serde(rename = "jetwake_of", with = "peer_text")]
-    pub(super) of: Option<PeerId>,
-}
-
-/// What a replica that only adds will be once it has applied as much.
-#[derive(Clone, Debug)]
-pub(super) struct Until {
-    pub(super) index: Index,
-    pub(super) state: StreamState,
-}
-
-/// A request to one member, which asks for the state at its end too.
-pub(super) fn ask(request: &Bytes, of: PeerId) -> Bytes {
-    let asked = serde_json::to_vec(&Asked { state: true, of: Some(of) }).unwrap_or_default();
-    let (Some(open), Some(fields)) = (request.strip_suffix(b"}"), asked.strip_prefix(b"{")) else {
-        return request.clone();
-    };
-    let mut out = BytesMut::with_capacity(open.len() + 1 + fields.len());
-    out.put_slice(open);
-    out.put_u8(b',');
-    out.put_slice(fields);
-    out.freeze()
-}
-
-/// What a request says in our own fields.
-pub(super) fn asked(request: &[u8]) -> Asked {
-    serde_json::from_slice(request).unwrap_or_default()
-}
+use crate::wire::CatchupState;
 
 /// What a store is marked by, if it can be relied on: one that only added is known as long as the state
 /// up to which it does so is.
@@ -71,30 +32,13 @@ pub(super) fn opened(
     mark: Option<StoreMark>,
     only_adds: Option<&Bytes>,
     limits: &Limits,
-) -> Option<(StoreMark, Option<Until>)> {
+) -> Option<(StoreMark, Option<CatchupState>)> {
     let mark = mark?;
     if !mark.only_added {
         return Some((mark, None));
     }
-    let until = decode(only_adds?, limits).ok()??;
+    let until = CatchupState::decode(only_adds?, limits).ok()?;
     Some((mark, Some(until)))
-}
-
-/// The message that tells the state after a record; a store remembers it by the same bytes.
-pub(super) fn encode(index: Index, state: &StreamState) -> Bytes {
-    let state = state.to_bytes();
-    let mut out = BytesMut::with_capacity(9 + state.len());
-    out.put_u8(OP);
-    out.put_u64_le(index.get());
-    out.put_slice(&state);
-    out.freeze()
-}
-
-/// Reads such a message.
-pub(super) fn decode(message: &Bytes, limits: &Limits) -> Result<Option<Until>, WireError> {
-    let Some(([_, index @ ..], _)) = message.split_first_chunk::<9>() else { return Ok(None) };
-    let state = decode_state(&message.slice(9..), limits)?;
-    Ok(Some(Until { index: Index::new(u64::from_le_bytes(*index)), state }))
 }
 
 impl Contents {
@@ -123,9 +67,8 @@ impl Contents {
     /// Takes out what is gone, if the record that was applied is the one that this waited for; whether
     /// it was.
     pub(super) fn catch_up_with_removals(&mut self, index: Index, removed: &mut Ranges) -> bool {
-        let Some(Until { state, .. }) = self.until.take_if(|until| until.index <= index) else {
-            return false;
-        };
+        let reached = self.until.take_if(|until| until.applied <= index);
+        let Some(CatchupState { state, .. }) = reached else { return false };
         let first = self.index.first();
         if state.first > first {
             self.index.compact(state.first);
@@ -138,19 +81,19 @@ impl Contents {
     /// The change of the store that marks what it is now, and remembers until when it only adds.
     pub(super) fn marking(&self) -> StoreChange {
         match &self.until {
-            Some(until) => StoreChange::OnlyAdds(encode(until.index, &until.state)),
+            Some(until) => StoreChange::OnlyAdds(until.to_bytes()),
             None => StoreChange::Mark,
         }
     }
 
     /// A catchup has ended that makes it what the snapshot of record `index` says, but for what is gone
     /// since; `messages` is what the snapshot counted, `until` what the server said.
-    pub(super) fn caught_up(&mut self, index: Index, messages: u64, until: Option<Until>) {
+    pub(super) fn caught_up(&mut self, index: Index, messages: u64, until: Option<CatchupState>) {
         if self.index.messages() == messages {
             self.until = None;
         } else {
             let earlier = self.until.take();
-            self.until = until.or(earlier).filter(|until| until.index > index);
+            self.until = until.or(earlier).filter(|until| until.applied > index);
         }
     }
 }
@@ -164,51 +107,11 @@ impl Stream {
             if asks && !whole {
                 return;
             }
-            let state = asks.then(|| encode(self.contents.applied.index, &self.contents.state()));
-            self.server.finish(context, state);
+            let state = || {
+                let (applied, state) = (self.contents.applied.index, self.contents.state());
+                CatchupState { applied, state }.to_bytes()
+            };
+            self.server.finish(context, asks.then(state));
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ids::Sequence;
-    use crate::wire::SyncRequest;
-
-    #[test]
-    fn the_question_is_passed_over_by_who_does_not_know_it() {
-        let request = SyncRequest {
-            peer: None,
-            first: Sequence::new(3),
-            last: Sequence::new(9),
-            delete_ranges: true,
-            min_applied: Index::new(4),
-        };
-        let plain = request.to_bytes();
-        let of = PeerId::from_name("n2");
-        let asking = ask(&plain, of);
-        assert!(asked(&asking).state && asked(&asking).of == Some(of));
-        for not in [&plain[..], b"x"] {
-            assert!(!asked(not).state && asked(not).of.is_none());
-        }
-        assert_eq!(SyncRequest::decode(&asking, &Limits::default()), Ok(request));
-    }
-
-    #[test]
-    fn a_state_goes_both_ways() {
-        let state = StreamState {
-            first: Sequence::new(3),
-            last: Sequence::new(5),
-            messages: 3,
-            ..StreamState::default()
-        };
-        let until = decode(&encode(Index::new(7), &state), &Limits::default()).expect("good");
-        let until = until.expect("whole");
-        assert_eq!((until.index, until.state), (Index::new(7), state));
-        assert!(
-            decode(&Bytes::from_static(b"\xff123"), &Limits::default()).expect("cut").is_none()
-        );
-        assert!(decode(&Bytes::from_static(b"\xff12345678x"), &Limits::default()).is_err());
     }
 }

@@ -18,7 +18,6 @@ use alloc::vec::Vec;
 use bytes::{Bytes, BytesMut};
 use thiserror::Error;
 
-use super::exact::{self, Until};
 use super::restore::Restore;
 use super::{Notice, Phase, Stream};
 use crate::command::{Command, Destination, Mend, Place, StoreChange};
@@ -27,7 +26,7 @@ use crate::event::{LostMessages, StoreMark, StoredMessage};
 use crate::ids::{Index, PeerId, Sequence};
 use crate::subject::{self, Subject};
 use crate::time::Time;
-use crate::wire::{DeleteRange, Op, StreamMessageView, SyncRequest, WireError};
+use crate::wire::{CatchupState, DeleteRange, Op, StreamMessageView, SyncRequest, WireError};
 
 /// How often each member is asked for the state that members of our own kind send at the end.
 const STATE_ROUNDS: usize = 8;
@@ -51,7 +50,7 @@ pub(super) struct Mending {
     places: Vec<Place>,
     next: Sequence,
     /// The newest state that a member told at the end of a piece.
-    until: Option<Until>,
+    until: Option<CatchupState>,
 }
 
 #[derive(Debug)]
@@ -125,6 +124,13 @@ impl Mending {
         if payload.is_empty() {
             return self.end();
         }
+        if CatchupState::is_one(payload) {
+            let until = CatchupState::decode(payload, context.limits)?;
+            if self.until.as_ref().is_none_or(|known| known.applied <= until.applied) {
+                self.until = Some(until);
+            }
+            return self.end();
+        }
         match Op::of(payload)? {
             Op::Message | Op::CompressedMessage => {
                 let mut unpacked = Vec::new();
@@ -139,14 +145,6 @@ impl Mending {
                 let range = DeleteRange::decode(payload, context.limits)?;
                 let last = range.last().ok_or(MendError::Nothing)?;
                 self.advance(range.first, last)?;
-            }
-            Op::Unknown(exact::OP) => {
-                let until = exact::decode(payload, context.limits)?;
-                let until = until.ok_or(MendError::Op(exact::OP))?;
-                if self.until.as_ref().is_none_or(|known| known.index <= until.index) {
-                    self.until = Some(until);
-                }
-                return self.end();
             }
             op => return Err(MendError::Op(op.as_u8())),
         }
@@ -280,6 +278,8 @@ impl Stream {
             last,
             delete_ranges: true,
             min_applied: mending.min_applied,
+            state: true,
+            of: Some(server),
         };
         let inbox = subject::sync_reply_subject(context.random);
         context.out.subscribe(self.group, inbox.clone());
@@ -287,7 +287,7 @@ impl Stream {
             to: Destination::Peers(Arc::from([server])),
             subject: self.sync.clone(),
             reply: Some(inbox.clone()),
-            payload: exact::ask(&request.to_bytes(), server),
+            payload: request.to_bytes(),
         });
         let until = context.now + context.timers.catchup_start;
         mending.step = Step::Receiving { server, inbox, until };
@@ -383,7 +383,7 @@ impl Stream {
         let Mending { lost, block, places, until, .. } = mending;
         let block = block.freeze();
         let applied = restore.mark().applied;
-        let ahead = until.filter(|until| !whole && until.index > applied);
+        let ahead = until.filter(|until| !whole && until.applied > applied);
         let (mark, remember) = restore.takes_from(ahead);
         let LostMessages { first, last, .. } = lost;
         let what = format!("messages {first} to {last} are mended: {} came", places.len());

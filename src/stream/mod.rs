@@ -508,17 +508,15 @@ impl Stream {
                 return context.out.report(self.group, report);
             }
         };
-        let asked = exact::asked(payload);
         // A nats-server names nobody: its subject is the leader's alone.
-        let meant = match asked.of {
+        let meant = match request.of {
             Some(of) => of == self.me,
             None => from.is_some() || self.leadership.is_some(),
         };
         // What is not current cannot serve; the asker will ask again.
         if meant && self.is_current() && !self.contents.only_adds() {
             let standing = Standing { log, ..self.standing() };
-            let asks = (&request, asked.state);
-            let verdict = self.server.start(context, from, asks, inbox, standing);
+            let verdict = self.server.start(context, from, &request, inbox, standing);
             self.judge(verdict);
             self.end_served(context);
         }

@@ -15,9 +15,9 @@ use crate::context::Context;
 use crate::event::{StoreMark, StoredMessage};
 use crate::ids::{LoadId, Sequence};
 use crate::limits::Limits;
-use crate::wire::StreamMessageView;
+use crate::wire::{CatchupState, StreamMessageView};
 
-use super::exact::{self, Until};
+use super::exact;
 use super::header::Fields;
 use super::mend::Mending;
 use super::{Notice, Phase, Stream};
@@ -32,7 +32,7 @@ pub(super) struct Restore {
     /// Messages that are being fetched from another member.
     pub(super) mending: Option<Mending>,
     /// The state of a member that is ahead, of which messages were taken in.
-    until: Option<Until>,
+    until: Option<CatchupState>,
 }
 
 impl Restore {
@@ -53,12 +53,13 @@ impl Restore {
 
     /// Messages come from a member that is ahead, if it is; the mark that tells so, and what has to
     /// be remembered before they are taken in.
-    pub(super) fn takes_from(&mut self, ahead: Option<Until>) -> (StoreMark, Option<StoreChange>) {
-        let known = self.until.as_ref().map(|until| until.index);
-        let later = ahead.filter(|ahead| Some(ahead.index) > known);
-        let change = later
-            .as_ref()
-            .map(|until| StoreChange::OnlyAdds(exact::encode(until.index, &until.state)));
+    pub(super) fn takes_from(
+        &mut self,
+        ahead: Option<CatchupState>,
+    ) -> (StoreMark, Option<StoreChange>) {
+        let known = self.until.as_ref().map(|until| until.applied);
+        let later = ahead.filter(|ahead| Some(ahead.applied) > known);
+        let change = later.as_ref().map(|until| StoreChange::OnlyAdds(until.to_bytes()));
         self.until = later.or(self.until.take());
         (StoreMark { only_added: self.until.is_some(), ..self.mark }, change)
     }
@@ -109,7 +110,7 @@ impl Stream {
     fn read_on(
         &mut self,
         context: &mut Context<'_>,
-        (mark, until): (StoreMark, Option<Until>),
+        (mark, until): (StoreMark, Option<CatchupState>),
         first: Sequence,
     ) {
         let limits = context.limits;
@@ -180,7 +181,12 @@ impl Stream {
         Ok(())
     }
 
-    fn all_restored(&mut self, context: &mut Context<'_>, mark: StoreMark, until: Option<Until>) {
+    fn all_restored(
+        &mut self,
+        context: &mut Context<'_>,
+        mark: StoreMark,
+        until: Option<CatchupState>,
+    ) {
         self.contents.skip_to(mark.last);
         let first = self.contents.index.first();
         self.contents.until = until;

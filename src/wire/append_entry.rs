@@ -6,7 +6,7 @@
 
 use alloc::vec::Vec;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 
 use super::buffer::Buffer;
 use super::error::{Fault, WireError};
@@ -116,52 +116,86 @@ impl Entries {
         &self.region
     }
 
-    /// The entries in order. Each costs one slice of the message and no allocation.
-    pub fn iter(&self) -> EntriesIter {
-        EntriesIter { region: self.region.clone(), left: self.count }
+    /// The entries in order. Each costs one slice of the message and no allocation; who only looks
+    /// takes [`views`](Self::views).
+    pub fn iter(&self) -> EntriesIter<'_> {
+        EntriesIter { region: &self.region, rest: &self.region, left: self.count }
     }
 
     /// The entries in order, as kind and data, for those who only look: costs no count of
     /// owners.
     pub fn views(&self) -> impl Iterator<Item = (EntryKind, &[u8])> {
         let mut rest: &[u8] = &self.region;
-        core::iter::from_fn(move || {
-            // The region was checked when it was decoded, so it ends with an entry.
-            let (length, entries) = rest.split_first_chunk()?;
-            let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
-            let (entry, more) = entries.split_at_checked(length)?;
-            let (kind, data) = entry.split_first()?;
-            rest = more;
-            Some((EntryKind::from_u8(*kind), data))
-        })
+        core::iter::from_fn(move || next_view(&mut rest))
+    }
+
+    /// The data of the entries of this kind, in order, for those who keep it: one allocation, and one
+    /// slice of the message for each.
+    pub fn data_of(&self, kind: EntryKind) -> Vec<Bytes> {
+        let mut all = Vec::with_capacity(self.len());
+        let mut rest: &[u8] = &self.region;
+        while let Some((found, data)) = next_view(&mut rest) {
+            if found == kind {
+                let end = self.region.len() - rest.len();
+                all.push(self.region.slice(end - data.len()..end));
+            }
+        }
+        all
     }
 }
 
-impl IntoIterator for &Entries {
+/// How many bytes so many entries take; none if one of them has no kind, or ends behind these bytes.
+fn entries_len(bytes: &[u8], count: u16) -> Option<usize> {
+    let mut rest = bytes;
+    for _ in 0..count {
+        let (length, entry) = rest.split_first_chunk()?;
+        let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+        if length == 0 {
+            return None;
+        }
+        rest = entry.get(length..)?;
+    }
+    Some(bytes.len() - rest.len())
+}
+
+/// Cuts the next entry off.
+#[inline]
+fn next_view<'a>(rest: &mut &'a [u8]) -> Option<(EntryKind, &'a [u8])> {
+    // The entries were checked when they were decoded, so they end with one.
+    let (length, entries) = rest.split_first_chunk()?;
+    let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+    let (entry, more) = entries.split_at_checked(length)?;
+    let (kind, data) = entry.split_first()?;
+    *rest = more;
+    Some((EntryKind::from_u8(*kind), data))
+}
+
+impl<'a> IntoIterator for &'a Entries {
     type Item = Entry;
-    type IntoIter = EntriesIter;
-    fn into_iter(self) -> EntriesIter {
+    type IntoIter = EntriesIter<'a>;
+    fn into_iter(self) -> EntriesIter<'a> {
         self.iter()
     }
 }
 
 /// Cuts entries out of a message, in order.
 #[derive(Clone, Debug)]
-pub struct EntriesIter {
-    region: Bytes,
+pub struct EntriesIter<'a> {
+    region: &'a Bytes,
+    /// The end of the region that has not been cut yet.
+    rest: &'a [u8],
     left: u16,
 }
 
-impl Iterator for EntriesIter {
+impl Iterator for EntriesIter<'_> {
     type Item = Entry;
 
+    #[inline]
     fn next(&mut self) -> Option<Entry> {
-        self.left = self.left.checked_sub(1)?;
-        // The region was checked when it was decoded, so neither read comes back empty.
-        let length = self.region.try_get_u32_le().ok()? as usize;
-        let mut data = self.region.split_to(length.min(self.region.len()));
-        let kind = EntryKind::from_u8(data.try_get_u8().ok()?);
-        Some(Entry { kind, data })
+        let (kind, data) = next_view(&mut self.rest)?;
+        self.left = self.left.saturating_sub(1);
+        let end = self.region.len() - self.rest.len();
+        Some(Entry { kind, data: self.region.slice(end - data.len()..end) })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -169,7 +203,7 @@ impl Iterator for EntriesIter {
     }
 }
 
-impl ExactSizeIterator for EntriesIter {}
+impl ExactSizeIterator for EntriesIter<'_> {}
 
 /// What a leader sends: its entries, where they follow on, and how far the group has committed.
 ///
@@ -233,6 +267,17 @@ impl AppendEntry {
         count: u16,
     ) -> Result<Entries, WireError> {
         let start = reader.offset();
+        // What is well formed is walked without a thought of errors, which are large; the rest is
+        // walked again, to say what is wrong with it.
+        match entries_len(reader.as_slice(), count) {
+            Some(length) => reader.skip("entries", length as u64)?,
+            None => Self::explain_entries(reader, count)?,
+        }
+        Ok(Entries { region: message.slice(start..reader.offset()), count })
+    }
+
+    #[cold]
+    fn explain_entries(reader: &mut Reader<'_>, count: u16) -> Result<(), WireError> {
         for _ in 0..count {
             let length = reader.u32("entry length")?;
             if length == 0 {
@@ -243,7 +288,7 @@ impl AppendEntry {
             }
             reader.skip("entry", u64::from(length))?;
         }
-        Ok(Entries { region: message.slice(start..reader.offset()), count })
+        Ok(())
     }
 
     /// How many bytes [`encode`](Self::encode) appends.

@@ -64,6 +64,19 @@ impl ConsumerOp {
     /// [`WireError`] for an op that is another group's, and if the bytes end early (upstream reads
     /// a missing number as zero, or panics) or are left.
     pub fn decode(data: &Bytes) -> Result<Self, WireError> {
+        Self::read(data, |part| data.slice_ref(part))
+    }
+
+    /// As [`decode`](Self::decode), but shares nothing: a reply, or a step of a newer server, is copied.
+    /// Those are rare, and a share costs more than to read any other step.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    pub fn decode_copied(data: &[u8]) -> Result<Self, WireError> {
+        Self::read(data, Bytes::copy_from_slice)
+    }
+
+    fn read(data: &[u8], keep: impl Fn(&[u8]) -> Bytes) -> Result<Self, WireError> {
         let mut reader = Reader::new("consumer_op", data);
         let op = Op::from_u8(reader.u8("op")?);
         let step = match op {
@@ -78,12 +91,13 @@ impl ConsumerOp {
                 stream: Sequence::new(reader.uvarint("stream sequence")?),
             },
             Op::Skip => Self::Skip { stream: Sequence::new(reader.u64("stream sequence")?) },
-            Op::ResetSequence => Self::ResetSequence {
-                stream: Sequence::new(reader.u64("stream sequence")?),
-                reply: reader.rest(),
-            },
+            Op::ResetSequence => {
+                let stream = Sequence::new(reader.u64("stream sequence")?);
+                let reply = reader.borrow("reply", reader.left() as u64)?;
+                Self::ResetSequence { stream, reply: keep(reply) }
+            }
             op @ (Op::Unknown(_) | Op::AddPendingRequest | Op::RemovePendingRequest) => {
-                return Ok(Self::Unknown { op, bytes: data.clone() });
+                return Ok(Self::Unknown { op, bytes: keep(data) });
             }
             other => {
                 let found = u64::from(other.as_u8());

@@ -14,6 +14,7 @@ mod append_response;
 mod assignment;
 mod batch_message;
 mod buffer;
+mod catchup_state;
 mod client_info;
 mod cluster_info;
 mod consumer_config;
@@ -62,6 +63,7 @@ pub use assignment::{
 };
 pub use batch_message::{BatchMessage, BatchMessageView};
 pub use buffer::Buffer;
+pub use catchup_state::CatchupState;
 pub use client_info::ClientInfo;
 pub use cluster_info::{ClusterInfo, PeerInfo, StreamAlternate};
 pub use consumer_config::{AckPolicy, ConsumerConfig, DeliverPolicy, PriorityPolicy, ReplayPolicy};

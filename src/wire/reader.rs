@@ -41,6 +41,11 @@ impl<'a, S: AsRef<[u8]> + ?Sized> Reader<'a, S> {
         WireError { format: self.format, field, offset: self.offset, fault }
     }
 
+    /// An error of another format that begins here, as one of this.
+    pub(crate) fn inside(&self, error: WireError) -> WireError {
+        WireError { format: self.format, offset: self.offset + error.offset, ..error }
+    }
+
     /// The next `N` bytes.
     pub(crate) fn array<const N: usize>(
         &mut self,

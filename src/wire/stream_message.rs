@@ -116,14 +116,18 @@ impl<'a> StreamMessageView<'a> {
     fn try_read(bytes: &'a [u8]) -> Option<Self> {
         let (sequence, bytes) = bytes.split_first_chunk()?;
         let (timestamp, bytes) = bytes.split_first_chunk()?;
-        let (length, bytes) = bytes.split_first_chunk()?;
-        let (subject, bytes) = bytes.split_at_checked(u16::from_le_bytes(*length).into())?;
-        let (length, bytes) = bytes.split_first_chunk()?;
-        let (reply, bytes) = bytes.split_at_checked(u16::from_le_bytes(*length).into())?;
-        let (length, bytes) = bytes.split_first_chunk()?;
-        let (header, bytes) = bytes.split_at_checked(u16::from_le_bytes(*length).into())?;
-        let (length, bytes) = bytes.split_first_chunk()?;
-        let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+        let (subject, bytes) = short_field(bytes)?;
+        // Most messages have neither reply nor header: all lengths stand together.
+        let (reply, header, length, bytes) = match bytes.split_first_chunk::<8>()? {
+            ([0, 0, 0, 0, length @ ..], bytes) => (&bytes[..0], &bytes[..0], *length, bytes),
+            _ => {
+                let (reply, bytes) = short_field(bytes)?;
+                let (header, bytes) = short_field(bytes)?;
+                let (length, bytes) = bytes.split_first_chunk()?;
+                (reply, header, *length, bytes)
+            }
+        };
+        let length = usize::try_from(u32::from_le_bytes(length)).ok()?;
         let (payload, bytes) = bytes.split_at_checked(length)?;
         // Flags that take more than a byte are not known yet.
         let [flags @ 0..=0x7f] = *bytes else { return None };
@@ -490,6 +494,13 @@ impl PartialEq<StreamMessageView<'_>> for StreamMessage {
     fn eq(&self, other: &StreamMessageView<'_>) -> bool {
         self.view() == *other
     }
+}
+
+/// A field behind its length of 16 bits, and what stands behind it.
+#[inline]
+fn short_field(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, bytes) = bytes.split_first_chunk()?;
+    bytes.split_at_checked(u16::from_le_bytes(*length).into())
 }
 
 /// The block of a message whose op byte is at `offset`, if it is compressed; nothing if not.

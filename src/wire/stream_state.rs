@@ -54,7 +54,15 @@ impl StreamState {
     /// empty, past the largest sequence or not what it claims, the sets name more than
     /// `limits.deleted` sequences, or bytes are left (behind a count of zero, too).
     pub fn decode(bytes: &Bytes, limits: &Limits) -> Result<Self, WireError> {
-        let mut reader = Reader::new(FORMAT, bytes);
+        Self::read(&mut Reader::new(FORMAT, bytes), bytes, limits)
+    }
+
+    /// Reads a state up to the end of `bytes`, which the reader reads.
+    pub(super) fn read(
+        reader: &mut Reader<'_>,
+        bytes: &Bytes,
+        limits: &Limits,
+    ) -> Result<Self, WireError> {
         reader.constant("magic", MAGIC, "42")?;
         reader.constant("version", VERSION, "1")?;
         let mut state = Self {
@@ -67,7 +75,7 @@ impl StreamState {
             deleted: DeleteBlocks::default(),
         };
         if state.deleted_count > 0 {
-            state.deleted = DeleteBlocks::read(&mut reader, bytes, limits)?;
+            state.deleted = DeleteBlocks::read(reader, bytes, limits)?;
         }
         reader.end()?;
         Ok(state)
@@ -167,7 +175,7 @@ impl DeleteBlocks {
                 }
                 sequence_set::MAGIC => {
                     let (length, size) = sequence_set::verify_prefix(reader.as_slice(), limits)
-                        .map_err(|error| inside(reader, error))?;
+                        .map_err(|error| reader.inside(error))?;
                     in_sets = in_sets.saturating_add(u64::from(size));
                     if in_sets > limits.deleted {
                         let fault = Fault::TooLarge { limit: limits.deleted, found: in_sets };
@@ -227,11 +235,6 @@ fn read_run(reader: &mut Reader<'_>) -> Result<(Sequence, u64), WireError> {
         return Err(reader.error("run's count", Fault::Text("sequences of at most 64 bits")));
     }
     Ok((Sequence::new(first), count))
-}
-
-/// An error of a set as one of the state that it is in.
-fn inside(reader: &Reader<'_>, error: WireError) -> WireError {
-    WireError { format: FORMAT, offset: reader.offset() + error.offset, ..error }
 }
 
 /// Unpacks blocks of deletes, in order.

@@ -1,6 +1,7 @@
 //! What a follower asks of a stream's server: the messages between two sequences.
 //!
-//! Upstream: `streamSyncRequest` in `server/jetstream_cluster.go`.
+//! Upstream: `streamSyncRequest` in `server/jetstream_cluster.go`. Two fields are jetwake's own, left
+//! out where they say nothing; nats-server passes over them.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -15,7 +16,7 @@ use crate::limits::Limits;
 const FORMAT: &str = "sync_request";
 
 /// A request for the messages `first..=last`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SyncRequest {
     /// Who asks.
     #[serde(default, with = "peer_text", skip_serializing_if = "Option::is_none")]
@@ -33,14 +34,26 @@ pub struct SyncRequest {
     /// say.
     #[serde(default)]
     pub min_applied: Index,
+    /// Whether the server's state is wanted at the end, as a
+    /// [`CatchupState`](super::CatchupState).
+    #[serde(default, rename = "jetwake_state", skip_serializing_if = "core::ops::Not::not")]
+    pub state: bool,
+    /// Who is asked. All members hear a request where a NATS server carries it, and one may answer.
+    #[serde(
+        default,
+        rename = "jetwake_of",
+        with = "peer_text",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub of: Option<PeerId>,
 }
 
 impl SyncRequest {
     /// Reads a request. Costs no memory beyond that of the answer.
     ///
     /// # Errors
-    /// A document that is too long, too deep or not this format; a peer that is not eight visible
-    /// characters. `first` may lie behind `last`: that is for the server to judge.
+    /// A document that is too long, too deep or not this format; a peer, be it who asks or who is
+    /// asked, that is not eight visible characters. `first` may lie behind `last`: that is for the server to judge.
     pub fn decode(bytes: &Bytes, limits: &Limits) -> Result<Self, WireError> {
         go_json::decode(FORMAT, Framing::Bare, bytes, limits)
     }
@@ -58,7 +71,30 @@ mod tests {
         let bytes = Bytes::from_static(br#"{"peer":"S1abcdef","first_seq":1,"last_seq":100}"#);
         let request = SyncRequest::decode(&bytes, &Limits::default()).expect("valid");
         assert_eq!(request.min_applied, Index::ZERO);
-        assert!(!request.delete_ranges);
+        assert!(!request.delete_ranges && !request.state);
+        assert_eq!(request.of, None);
+    }
+
+    #[test]
+    fn own_fields_stand_behind_those_that_nats_has() {
+        let plain =
+            r#"{"peer":"S1abcdef","first_seq":3,"last_seq":9,"delete_ranges":true,"min_applied":4"#;
+        let request = SyncRequest {
+            peer: PeerId::from_wire(*b"S1abcdef"),
+            first: Sequence::new(3),
+            last: Sequence::new(9),
+            delete_ranges: true,
+            min_applied: Index::new(4),
+            ..SyncRequest::default()
+        };
+        let asking =
+            SyncRequest { state: true, of: PeerId::from_wire(*b"S2abcdef"), ..request.clone() };
+        let own = r#","jetwake_state":true,"jetwake_of":"S2abcdef"}"#;
+        for (request, end) in [(request, "}"), (asking, own)] {
+            let bytes = Bytes::from(alloc::format!("{plain}{end}"));
+            assert_eq!(request.to_bytes(), bytes);
+            assert_eq!(SyncRequest::decode(&bytes, &Limits::default()), Ok(request));
+        }
     }
 
     #[test]

@@ -5,12 +5,13 @@ use bytes::{Bytes, BytesMut};
 use jetwake::ids::GroupName;
 use jetwake::limits::Limits;
 use jetwake::wire::{
-    ApiResponse, AppendEntry, AppendResponse, BatchMessage, ClusterInfo, ConsumerAssignment,
-    ConsumerChange, ConsumerConfig, ConsumerInfo, ConsumerInfoResponse, ConsumerOp, ConsumerState,
-    DeleteRange, GoTime, LegacyStreamState, MessageDelete, MetaOp, MetaSnapshot, PeerState,
-    PublishAckResponse, RaftSnapshot, SequenceSet, StreamAlternate, StreamAssignment, StreamConfig,
-    StreamInfo, StreamInfoResponse, StreamMessage, StreamOp, StreamPurge, StreamState, SyncRequest,
-    TermAndVote, VoteRequest, VoteResponse, WireError, s2, s2_stream,
+    ApiResponse, AppendEntry, AppendResponse, BatchMessage, CatchupState, ClusterInfo,
+    ConsumerAssignment, ConsumerChange, ConsumerConfig, ConsumerInfo, ConsumerInfoResponse,
+    ConsumerOp, ConsumerState, DeleteRange, GoTime, LegacyStreamState, MessageDelete, MetaOp,
+    MetaSnapshot, PeerState, PublishAckResponse, RaftSnapshot, SequenceSet, StreamAlternate,
+    StreamAssignment, StreamConfig, StreamInfo, StreamInfoResponse, StreamMessage, StreamOp,
+    StreamPurge, StreamState, SyncRequest, TermAndVote, VoteRequest, VoteResponse, WireError, s2,
+    s2_stream,
 };
 
 /// Decodes, and encodes what came out.
@@ -30,7 +31,7 @@ pub(crate) fn group() -> GroupName {
     GroupName::new("TESTGROUP").expect("a name")
 }
 
-pub(crate) const FORMATS: [Format; 30] = [
+pub(crate) const FORMATS: [Format; 31] = [
     format("append_entry", |bytes, _| Ok(AppendEntry::decode(bytes)?.to_bytes())),
     format("append_entry_response", |bytes, _| Ok(AppendResponse::decode(bytes)?.to_bytes())),
     format("vote_request", |bytes, _| Ok(VoteRequest::decode(bytes)?.to_bytes())),
@@ -61,6 +62,7 @@ pub(crate) const FORMATS: [Format; 30] = [
         assert_eq!(unpacked, state.deleted.sequences());
         Ok(state.to_bytes())
     }),
+    format("catchup_state", |bytes, limits| Ok(CatchupState::decode(bytes, limits)?.to_bytes())),
     format("sequence_set", |bytes, limits| SequenceSet::decode(bytes, limits)?.to_bytes()),
     format("consumer_op", |bytes, _| Ok(ConsumerOp::decode(bytes)?.to_bytes())),
     format("consumer_state", |bytes, _| {

@@ -176,7 +176,7 @@ fn a_state_that_no_consumer_is_in_is_refused() {
         assert_eq!(installed.is_ok(), so, "{state:?}");
         assert_eq!(*consumer.state() == state, so, "nothing is changed where it is refused");
     }
-    let unknown = of(AckPolicy::Explicit).apply(&vec![200, 1].into(), false);
+    let unknown = of(AckPolicy::Explicit).apply(&[200, 1], false);
     assert!(unknown.expect_err("it is of a newer server").to_string().contains("200"));
 }
 

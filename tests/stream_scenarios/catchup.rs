@@ -232,7 +232,10 @@ fn what_does_not_follow_on_is_refused_and_asked_for_again() {
         (Bytes::from_static(b"\x0f{}"), "bad catchup message"),
         (Bytes::from(bad_block), "bad catchup message"),
         (Bytes::from_static(b"\x07"), "bad catchup message: op 7"),
-        (Bytes::from_static(b"\xff"), "bad catchup message: op 255"),
+        (
+            Bytes::from_static(b"\xff123"),
+            "catchup_state: applied at byte 1: expected 8 bytes, found 3",
+        ),
     ] {
         let (mut one, mut two, _) = behind(100);
         let (index, state) = snapshot(&mut one);

@@ -21,6 +21,7 @@ fn request(first: u64, last: u64, min_applied: u64) -> Bytes {
         last: Sequence::new(last),
         delete_ranges: true,
         min_applied: Index::new(min_applied),
+        ..SyncRequest::default()
     };
     request.to_bytes()
 }

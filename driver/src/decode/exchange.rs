@@ -7,15 +7,13 @@ use bytes::Bytes;
 use jetwake::limits::Limits;
 use jetwake::subject::{Kind, Subject, Token};
 use jetwake::wire::{
-    AppendEntry, AppendResponse, Entry, EntryKind, Op, PeerState, StreamAssignment, StreamOp,
-    SyncRequest, VoteRequest, VoteResponse, WireError,
+    AppendEntry, AppendResponse, CatchupState, Entry, EntryKind, Op, PeerState, StreamAssignment,
+    StreamOp, SyncRequest, VoteRequest, VoteResponse, WireError,
 };
 
 use super::bounded::Bounded;
 use super::subjects::kind_on;
 
-/// The first byte of a state by which jetwake's own servers end a catchup.
-const STATE: u8 = 0xff;
 /// The kind of what is no message between peers.
 pub(crate) const UNKNOWN: &str = "unknown";
 
@@ -368,9 +366,10 @@ impl Exchange {
             said.what = "the catchup ends".into();
             return Ok(());
         }
-        if bytes.first() == Some(&STATE) {
+        if CatchupState::is_one(bytes) {
+            let state = CatchupState::decode(bytes, &Limits::default())?;
             said.ends = true;
-            said.what = "the catchup ends, and its server tells its state".into();
+            said.what = format!("the catchup ends with its server's state at {}", state.applied);
             return Ok(());
         }
         if bytes.starts_with(b"{") {
@@ -498,8 +497,10 @@ mod tests {
             (said.ends, said.what)
         };
         assert_eq!(ends(b""), (true, "the catchup ends".into()));
-        let (over, what) = ends(b"\xff\x07\0\0\0\0\0\0\0and a state");
-        assert!(over && what.starts_with("the catchup ends"), "{what}");
+        let state = b"\xff\x07\0\0\0\0\0\0\0\x2a\x01\x02\x64\x03\x05\x01\x01\x21\x04\x01";
+        assert_eq!(ends(state), (true, "the catchup ends with its server's state at 7".into()));
+        // Who gets this asks again.
+        assert!(!ends(b"\xff\x07\0\0\0\0\0\0\0and no state").0);
         assert!(!ends(b"\x0f{\"First\":1,\"Num\":2}").0);
     }
 }

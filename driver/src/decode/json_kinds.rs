@@ -49,6 +49,8 @@ pub(super) fn sync_request(message: &Message) -> Outcome {
             ("last_seq", sequence(request.last)),
             ("delete_ranges", request.delete_ranges.into()),
             ("min_applied", number(request.min_applied.get())),
+            ("jetwake_state", request.state.into()),
+            ("jetwake_of", peer(request.of)),
         ],
         request.to_bytes(),
     ))

@@ -51,6 +51,11 @@ pub const KINDS: &[Kind] = &[
     kind("consumer_op", "ops 7, 8, 10 and 18: a consumer's step", stream_kinds::consumer_op),
     kind("consumer_state", "how far a consumer is, binary", stream_kinds::consumer_state),
     kind("stream_state", "what a stream holds, binary", stream_kinds::stream_state),
+    kind(
+        "catchup_state",
+        "op 255: ours end a catchup with their state",
+        stream_kinds::catchup_state,
+    ),
     kind("stream_snapshot_legacy", "the same before 2.10, JSON", json_kinds::legacy_stream_state),
     kind("sequence_set", "a set of sequences", stream_kinds::sequence_set),
     kind("assign_stream", "ops 0, 2 and 11: a stream's assignment", assignment_kinds::stream),

@@ -4,9 +4,9 @@ use bytes::{Bytes, BytesMut};
 use jetwake::ids::Sequence;
 use jetwake::limits::Limits;
 use jetwake::wire::{
-    BatchMessage, BatchMessageView, ConsumerOp, ConsumerState, DeleteBlock, DeleteRange,
-    MessageDelete, Op, SequencePair, SequenceSet, StreamMessage, StreamMessageView, StreamPurge,
-    StreamState, s2, s2_stream,
+    BatchMessage, BatchMessageView, CatchupState, ConsumerOp, ConsumerState, DeleteBlock,
+    DeleteRange, MessageDelete, Op, SequencePair, SequenceSet, StreamMessage, StreamMessageView,
+    StreamPurge, StreamState, s2, s2_stream,
 };
 use serde_json::{Value, json};
 
@@ -193,12 +193,23 @@ pub(super) fn consumer_state(message: &Message) -> Outcome {
 
 pub(super) fn stream_state(message: &Message) -> Outcome {
     let state = StreamState::decode(&message.bytes, &Limits::default())?;
+    Ok(state_fields(&state, state.to_bytes()))
+}
+
+pub(super) fn catchup_state(message: &Message) -> Outcome {
+    let end = CatchupState::decode(&message.bytes, &Limits::default())?;
+    let mut decoded = state_fields(&end.state, end.to_bytes());
+    decoded.fields.insert("applied".into(), number(end.applied.get()));
+    Ok(decoded)
+}
+
+fn state_fields(state: &StreamState, reencoded: Bytes) -> Decoded {
     let deleted = if state.deleted.sequences() <= LISTED {
         list(state.deleted.iter().flat_map(sequences_of).map(Value::from))
     } else {
         "more than are listed one by one".into()
     };
-    Ok(Decoded::new(
+    Decoded::new(
         [
             ("msgs", number(state.messages)),
             ("bytes", number(state.bytes.get())),
@@ -209,8 +220,8 @@ pub(super) fn stream_state(message: &Message) -> Outcome {
             ("blocks", list(state.deleted.iter().map(|block| block_fields(&block)))),
             ("deleted", deleted),
         ],
-        state.to_bytes(),
-    ))
+        reencoded,
+    )
 }
 
 fn block_fields(block: &DeleteBlock) -> Value {
@@ -262,6 +273,7 @@ pub(super) fn sequence_set(message: &Message) -> Outcome {
 pub(super) fn catchup_message(message: &Message) -> Outcome {
     match message.bytes.first() {
         None => Ok(Decoded::new([("end", true.into())], Bytes::new())),
+        Some(_) if CatchupState::is_one(&message.bytes) => catchup_state(message),
         // Answers to questions about a stream come to inboxes of the same form.
         Some(b'{') => json_kinds::stream_info(message),
         Some(_) => entry(message),

@@ -11,7 +11,9 @@ use jetwake::ids::{ByteCount, Index, PeerId, Sequence, Term};
 use jetwake::stream::sync_subject;
 use jetwake::subject::{Kind, Subject};
 use jetwake::time::Duration;
-use jetwake::wire::{DeleteRange, Op, StreamConfig, StreamMessageView, StreamState, SyncRequest};
+use jetwake::wire::{
+    CatchupState, DeleteRange, Op, StreamConfig, StreamMessageView, StreamState, SyncRequest,
+};
 use jetwake_sim::lone::{Append, Lone, LoneDisk, Message, Sent, config};
 
 use super::draws::Draws;
@@ -295,7 +297,10 @@ impl Leader {
             let Message::Other(payload) = message else { continue };
             assert!(!asked.ended, "something comes behind the end");
             self.replies.extend(reply);
-            if payload.is_empty() || payload[0] == STATE {
+            if payload.is_empty() || CatchupState::is_one(&payload) {
+                let limits = &self.node.config().limits;
+                let state = CatchupState::decode(&payload, limits);
+                assert!(payload.is_empty() || state.is_ok(), "{state:?}");
                 asked.ended = true;
                 continue;
             }
@@ -336,12 +341,15 @@ impl Leader {
         match step % 12 {
             0..=3 => {
                 let (first, last) = (any % (LAST + 4), u64::from(draws.byte().unwrap_or(0)) % 40);
+                let (asker, wants) = (draws.byte().unwrap_or(0), draws.byte().unwrap_or(0));
                 let request = SyncRequest {
-                    peer: peer(draws.byte().unwrap_or(0)),
+                    peer: peer(asker),
                     first: Sequence::new(first),
                     last: Sequence::new(last),
-                    delete_ranges: draws.byte().unwrap_or(0) > 0,
+                    delete_ranges: wants > 0,
                     min_applied: Index::new(u64::from(draws.byte().unwrap_or(0)) % 40),
+                    state: wants & 2 > 0,
+                    of: None,
                 };
                 self.ask(peer(draws.byte().unwrap_or(3)), (first, last), request.to_bytes());
             }

@@ -6,13 +6,13 @@ use bytes::{Bytes, BytesMut};
 use jetwake::ids::{ByteCount, GroupName};
 use jetwake::limits::Limits;
 use jetwake::wire::{
-    ApiResponse, AppendEntry, AppendResponse, BatchMessage, ClusterInfo, ConsumerAssignment,
-    ConsumerConfig, ConsumerInfo, ConsumerInfoResponse, ConsumerOp, ConsumerState, DeleteBlock,
-    DeleteRange, GoTime, LegacyStreamState, MessageDelete, MetaSnapshot, PeerState,
-    PublishAckResponse, RaftSnapshot, SequenceSet, SnapshotHead, SnapshotReader, SnapshotTransfer,
-    StreamAlternate, StreamAssignment, StreamConfig, StreamInfo, StreamInfoResponse, StreamMessage,
-    StreamOp, StreamPurge, StreamState, SyncRequest, TermAndVote, VoteRequest, VoteResponse,
-    WireError, s2, s2_stream,
+    ApiResponse, AppendEntry, AppendResponse, BatchMessage, CatchupState, ClusterInfo,
+    ConsumerAssignment, ConsumerConfig, ConsumerInfo, ConsumerInfoResponse, ConsumerOp,
+    ConsumerState, DeleteBlock, DeleteRange, GoTime, LegacyStreamState, MessageDelete,
+    MetaSnapshot, PeerState, PublishAckResponse, RaftSnapshot, SequenceSet, SnapshotHead,
+    SnapshotReader, SnapshotTransfer, StreamAlternate, StreamAssignment, StreamConfig, StreamInfo,
+    StreamInfoResponse, StreamMessage, StreamOp, StreamPurge, StreamState, SyncRequest,
+    TermAndVote, VoteRequest, VoteResponse, WireError, s2, s2_stream,
 };
 
 /// Bounds so small that an input of a few bytes which takes more memory is noticed.
@@ -120,6 +120,21 @@ pub fn batch_message(input: &[u8]) {
         |message, buffer| message.view().encode(buffer).expect("it was decoded, so it fits"),
         |message| message.view().encoded_len(),
     );
+}
+
+/// The state that ends a catchup; no stream ends before it begins.
+pub fn catchup_state(input: &[u8]) {
+    let limits = limits();
+    let decode = |bytes: &Bytes| CatchupState::decode(bytes, &limits);
+    round_trip(input, decode, CatchupState::encode, CatchupState::encoded_len);
+    if let Ok(end) = decode(&Bytes::copy_from_slice(input)) {
+        assert!(CatchupState::is_one(input));
+        assert!(end.state.first <= end.state.last.next());
+        assert_eq!(
+            end.state.deleted.iter().map(sequences_of).fold(0, u64::saturating_add),
+            end.state.deleted.sequences()
+        );
+    }
 }
 
 /// Who is where in a cluster, or which streams hold the same messages.

@@ -21,6 +21,7 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("batch_message", formats::batch_message),
     ("catchup_follower", catchups::catchup_follower),
     ("catchup_leader", catchups::catchup_leader),
+    ("catchup_state", formats::catchup_state),
     ("cluster_info", formats::cluster_info),
     ("consumer_assignment", formats::consumer_assignment),
     ("consumer_info", formats::consumer_info),

@@ -23,13 +23,14 @@ use crate::command::{Command, Destination, Place, Report, StoreChange};
 use crate::context::Context;
 use crate::ids::{Index, PeerId, Sequence, StoreId, Term};
 use crate::stream::contents::{Applied, Contents};
-use crate::stream::exact::{self, Until};
 use crate::stream::header::Fields;
 use crate::stream::state::{decode_state, remove_deleted};
 use crate::stream::{Notice, Phase, Stream};
 use crate::subject::{self, Subject};
 use crate::time::{Duration, Time};
-use crate::wire::{DeleteRange, Op, StreamMessageView, StreamState, SyncRequest, WireError};
+use crate::wire::{
+    CatchupState, DeleteRange, Op, StreamMessageView, StreamState, SyncRequest, WireError,
+};
 
 /// Tries before a longer rest.
 const TRIES: u32 = 3;
@@ -398,6 +399,7 @@ fn sync_request(
         last: snapshot_last,
         delete_ranges: true,
         min_applied: index,
+        ..SyncRequest::default()
     })
 }
 
@@ -464,6 +466,7 @@ impl Follower {
             last,
             delete_ranges: true,
             min_applied: index,
+            ..SyncRequest::default()
         };
         (last > Sequence::ZERO).then_some((request, Wanted::State))
     }
@@ -485,13 +488,14 @@ impl Follower {
             return;
         };
         self.tries += 1;
+        let request = SyncRequest { state: true, of: Some(server), ..request };
         let inbox = subject::sync_reply_subject(context.random);
         context.out.subscribe(contents.group, inbox.clone());
         context.out.push(Command::Send {
             to: Destination::Peers(Arc::from([server])),
             subject: contents.sync.clone(),
             reply: Some(inbox.clone()),
-            payload: exact::ask(&request.to_bytes(), server),
+            payload: request.to_bytes(),
         });
         let until = context.now + context.timers.catchup_start;
         self.step = Step::Receiving { server, inbox, wanted, asked: context.now, until };
@@ -524,9 +528,8 @@ impl Follower {
         if ack.is_some() {
             self.received.last_ack.clone_from(&ack);
         }
-        if payload.first() == Some(&exact::OP) {
-            let until = exact::decode(payload, context.limits)?;
-            let until = until.ok_or(CatchupError::Op(exact::OP))?;
+        if CatchupState::is_one(payload) {
+            let until = CatchupState::decode(payload, context.limits)?;
             return self.end(context, contents, Some(until));
         }
         // What is here already is not taken twice.
@@ -610,7 +613,7 @@ impl Follower {
         &mut self,
         context: &mut Context<'_>,
         contents: &mut Contents,
-        until: Option<Until>,
+        until: Option<CatchupState>,
     ) -> Result<(), CatchupError> {
         let found = contents.index.last();
         if found < self.last && !context.limits.planted(Canary::EarlyEndAccepted) {
@@ -622,7 +625,12 @@ impl Follower {
 
     /// Has everything: the stream's store has to be on disk before that counts. Upstream:
     /// `flushAllPending`.
-    fn finish(&mut self, context: &mut Context<'_>, contents: &mut Contents, until: Option<Until>) {
+    fn finish(
+        &mut self,
+        context: &mut Context<'_>,
+        contents: &mut Contents,
+        until: Option<CatchupState>,
+    ) {
         self.stop_listening(context);
         self.received.flush(context, contents);
         contents.applied = self.position;

@@ -115,7 +115,7 @@ impl Server {
         &mut self,
         context: &mut Context<'_>,
         from: Option<PeerId>,
-        (request, wants_state): (&SyncRequest, bool),
+        request: &SyncRequest,
         inbox: Subject,
         standing: Standing,
     ) -> Verdict {
@@ -143,7 +143,7 @@ impl Server {
             next: request.first,
             last: request.last,
             delete_ranges: request.delete_ranges,
-            wants_state,
+            wants_state: request.state,
             phase: Phase::Waiting(request.min_applied),
             charge: Charge::default(),
             sent: VecDeque::new(),
