@@ -114,7 +114,7 @@ impl<'a> Fields<'a> {
     /// Looks a header through, once.
     pub(super) fn of(header: &'a [u8]) -> Self {
         let mut fields = Self::default();
-        let mut rest = header;
+        let (mut rest, mut some_empty) = (header, false);
         while let Some(end) = line_end(rest) {
             // The first line is the version.
             rest = rest.get(end + 2..).unwrap_or(&[]);
@@ -124,12 +124,17 @@ impl<'a> Fields<'a> {
             if let Some(colon) = rest.iter().position(|byte| *byte == b':')
                 && let (key, [_, value @ ..]) = rest.split_at(colon)
             {
-                fields.set(key, trimmed(value));
+                let value = trimmed(value);
+                some_empty |= value.is_empty();
+                fields.set(key, value);
             }
         }
-        let batch_commit = fields.batch_commit;
-        fields.drop_empty();
-        Self { batch_commit, ..fields }
+        if some_empty {
+            let batch_commit = fields.batch_commit;
+            fields.drop_empty();
+            fields.batch_commit = batch_commit;
+        }
+        fields
     }
 }
 

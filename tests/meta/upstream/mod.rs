@@ -7,6 +7,7 @@ mod consumer_states;
 mod consumers;
 mod recoveries;
 mod refusals;
+mod streams;
 
 use serde_json::Value;
 

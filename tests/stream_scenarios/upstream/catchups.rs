@@ -8,8 +8,8 @@ use jetwake::time::Duration;
 use jetwake::wire::{DeleteRange, Op, StreamConfig, StreamMessageView, SyncRequest};
 
 use super::{hand_over, publish_each, span};
-use crate::catchup::{carry, install, snapshot};
-use crate::rig::{Log, Replica, Store, ack, assert_same, config, leader, two};
+use crate::catchup::{carry, install, message, request_of, snapshot};
+use crate::rig::{Log, Replica, Sent, Store, ack, assert_same, config, leader, two};
 
 /// What a replica sends while another catches up with it, all told.
 fn caught_up(one: &mut Replica, two: &mut Replica) -> Vec<Bytes> {
@@ -227,4 +227,40 @@ fn jetstream_cluster_desync_after_error_during_catchup() {
     }
     carry(&mut one, &mut two);
     assert_same(&one, &two);
+}
+
+/// Upstream's store tells which messages were loaded, and here none is sent after the error.
+/// Red when an error does not end a catchup, or a follower says nothing of a wrong sequence.
+#[test]
+fn jetstream_cluster_leader_aborts_catchup_on_follower_error() {
+    let (mut one, mut two, mut log) = two(&config());
+    (0..100).for_each(|_| _ = log.publish(&mut one, "s.foo", &"0".repeat(1024)));
+    log.commit_to(&mut [&mut one]);
+    one.limits.stream_catchup_messages = 10;
+    one.limits.read_messages = 5;
+    let (index, state) = snapshot(&mut one);
+    install(&mut two, index, &state);
+    let request = request_of(&mut two);
+    one.receive(&request);
+    let asks = one.sent.iter().find(|sent| sent.reply.is_some()).expect("one asks").clone();
+    let loaded = one.sent.len();
+    assert!(loaded <= 11, "{loaded} at once");
+    one.sent.clear();
+    let (subject, payload) = (asks.reply.expect("it asks"), "simulate error".into());
+    let from = two.me;
+    one.receive(&Sent { from, to: one.me, subject, reply: None, payload });
+    assert!(one.sent.is_empty() && !one.stream.catchup_peers().any());
+    assert_eq!((one.budget.total(), one.stream.deadline()), (0, None));
+    assert!(one.reports.iter().any(|why| why.contains("simulate error")), "{:?}", one.reports);
+    // And the other way round: a follower that is sent a message with a wrong sequence.
+    let wrong = StreamMessageView {
+        subject: b"s.foo",
+        payload: b"fail",
+        sequence: Sequence::new(102),
+        timestamp: 5,
+        ..StreamMessageView::default()
+    };
+    two.receive(&message(&request, wrong.to_bytes().expect("short")));
+    let told = two.sent.pop_front().expect("the server is told");
+    assert!(!told.payload.is_empty() && two.stream.is_catching_up());
 }

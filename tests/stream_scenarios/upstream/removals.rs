@@ -257,7 +257,8 @@ fn file_store_purge_ex_keep_one_bug() {
     assert_same(&one, &two);
 }
 
-/// The index is not a file here: each start makes it from the messages and the store's mark.
+/// The index is not a file here: each start makes it from the messages and the store's mark. A bound of one
+/// is none for upstream, and below it is nothing for ours: all of a subject goes without a bound.
 /// Red when a start takes what a purge left for what was never there.
 #[test]
 fn file_store_purge_ex_with_subject() {
