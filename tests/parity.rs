@@ -1,6 +1,9 @@
 //! Holds `docs/parity.md` to the truth: every row is there once, under upstream's name, and what a
 //! row names exists. The page is for people; this file knows what must stand on it.
 
+#[path = "parity/other_tests.rs"]
+mod other_tests;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -236,8 +239,12 @@ fn faults(page: &str, sources: &Sources) -> Vec<String> {
     let Some((features, tests)) = page.split_once("\n## Tests\n") else {
         return vec!["the heading '## Tests' is missing".into()];
     };
+    let Some((tests, others)) = tests.split_once(other_tests::HEADING) else {
+        return vec!["the heading '## Other tests of nats-server' is missing".into()];
+    };
     let (features, tests) = (rows(features), rows(tests));
     let mut faults = Vec::new();
+    other_tests::check(others, sources, &mut faults);
     check_names(&FEATURES, &features, &mut faults);
     check_names(&TESTS.map(|(id, upstream, _)| (id, upstream)), &tests, &mut faults);
     for row in &features {
@@ -487,6 +494,9 @@ mod spoilt {
             page += &format!("{}\n", if own(known) { row } else { &blank });
         }
         page += "49 rows: 0 works, 0 partly, 49 not yet.\n";
+        let own_page = super::page();
+        let (_, others) = own_page.split_once(other_tests::HEADING).expect("the heading is there");
+        page += &format!("{}{others}", other_tests::HEADING);
         faults(&page, &Sources::read())
     }
 

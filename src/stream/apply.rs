@@ -35,7 +35,7 @@ use crate::ids::{Index, RequestId, Sequence};
 use crate::subject_transform::TooLong;
 use crate::wire::{
     ApiError, ApiResponse, AppendEntry, BatchMessage, EntryKind, MessageDelete, Op, ResponseType,
-    StreamMessageView, StreamPurge, WireError,
+    StorageType, StreamMessageView, StreamPurge, WireError,
 };
 
 /// Room for the answers of one record.
@@ -86,6 +86,7 @@ impl Stream {
         let mut changes = Changes::default();
         let already = self.contents.applied.entries;
         let mut number = 0_u32;
+        let mut handed_over = false;
         for (kind, data) in entry.entries.views() {
             if kind != EntryKind::Normal {
                 // These upstream hands to its streams, where they end a batch that is not whole; the
@@ -100,8 +101,10 @@ impl Stream {
                 if ends && number >= already {
                     self.contents.abandon_batch();
                 }
+                handed_over |= ends;
                 continue;
             }
+            handed_over = true;
             number += 1;
             if number <= already {
                 continue;
@@ -112,6 +115,10 @@ impl Stream {
             }
             // Not a move of its own: the mark of the next change carries it.
             self.contents.applied.entries = number;
+        }
+        if !handed_over {
+            // A record of which nothing is left, as a new leader's first, ends it too.
+            self.contents.abandon_batch();
         }
         let applied = Applied { index, term: entry.term, entries: 0 };
         let exact = self.contents.catch_up_with_removals(index, &mut changes.removed);
@@ -332,7 +339,6 @@ impl Stream {
         changes: &mut Changes,
         sequence: Sequence,
     ) {
-        let last = self.contents.index.last();
         let removed = !self.contents.only_adds() && self.contents.index.remove(sequence);
         if removed {
             changes.removed.push(sequence);
@@ -342,13 +348,23 @@ impl Stream {
         let kind = ResponseType::MessageDelete;
         let answer = match removed {
             true => Answer::Json(ApiResponse::success(kind).to_bytes()),
-            false if sequence > last => {
-                let why = &"stream store EOF";
-                refused(kind, ApiError::STREAM_MSG_DELETE_FAILED.with(&[("err", why)]))
-            }
-            false => refused(kind, ApiError::SEQUENCE_NOT_FOUND.with(&[("seq", &sequence)])),
+            false => refused(kind, self.not_deleted(sequence)),
         };
         context.out.answer(request, answer);
+    }
+
+    /// Why there is no message to delete. Upstream's file store tells what lies outside its ends from
+    /// what is gone between them, its memory store does not.
+    fn not_deleted(&self, sequence: Sequence) -> ApiError {
+        let index = &self.contents.index;
+        let failed = |why: &str| ApiError::STREAM_MSG_DELETE_FAILED.with(&[("err", &why)]);
+        match self.config.storage {
+            StorageType::File if sequence > index.last() => failed("stream store EOF"),
+            StorageType::File if sequence < index.first() || sequence == Sequence::ZERO => {
+                failed("no message found")
+            }
+            _ => ApiError::SEQUENCE_NOT_FOUND.with(&[("seq", &sequence)]),
+        }
     }
 
     fn apply_purge(&mut self, context: &mut Context<'_>, purge: &StreamPurge) {

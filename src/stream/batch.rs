@@ -74,6 +74,11 @@ impl Batches {
         self.0.values().map(|batch| batch.until).min()
     }
 
+    /// Forgets all, as the stream takes batches no longer.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
     /// Gives up those whose time is over.
     fn expire(&mut self, context: &mut Context<'_>, group: GroupId) {
         let now = context.now;

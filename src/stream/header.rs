@@ -55,6 +55,11 @@ macro_rules! fields {
                     }
                 )*
             }
+
+            /// An empty value is none.
+            fn drop_empty(&mut self) {
+                $(self.$name = self.$name.filter(|value| !value.is_empty());)*
+            }
         }
     };
 }
@@ -97,7 +102,7 @@ fields! {
     batch_id = BATCH_ID;
     /// The message's place in its batch.
     batch_sequence = "Nats-Batch-Sequence";
-    /// Ends a batch.
+    /// Ends a batch; an empty value is one here, and none that a batch ends with.
     batch_commit = BATCH_COMMIT;
     /// Where the publisher hears what becomes of the message.
     trace = TRACE;
@@ -109,7 +114,7 @@ impl<'a> Fields<'a> {
     /// Looks a header through, once.
     pub(super) fn of(header: &'a [u8]) -> Self {
         let mut fields = Self::default();
-        let mut rest = header;
+        let (mut rest, mut some_empty) = (header, false);
         while let Some(end) = line_end(rest) {
             // The first line is the version.
             rest = rest.get(end + 2..).unwrap_or(&[]);
@@ -120,11 +125,14 @@ impl<'a> Fields<'a> {
                 && let (key, [_, value @ ..]) = rest.split_at(colon)
             {
                 let value = trimmed(value);
-                // An empty value is none.
-                if !value.is_empty() {
-                    fields.set(key, value);
-                }
+                some_empty |= value.is_empty();
+                fields.set(key, value);
             }
+        }
+        if some_empty {
+            let batch_commit = fields.batch_commit;
+            fields.drop_empty();
+            fields.batch_commit = batch_commit;
         }
         fields
     }
@@ -199,6 +207,9 @@ mod tests {
         assert_eq!(fields.expected_last_sequence, field(header, "Nats-Expected-Last-Sequence"));
         assert_eq!((fields.ttl, fields.rollup, fields.increment), (None, None, None));
         assert!(Fields::of(b"Nats-TTL: first\r\n").ttl.is_none());
+        let empty = b"NATS/1.0\r\nNats-TTL: \r\nNats-TTL: 5s\r\nNats-Batch-Commit:\r\n\r\n";
+        assert_eq!((Fields::of(empty).ttl, field(empty, TTL)), (None, None), "the first counts");
+        assert_eq!(Fields::of(empty).batch_commit, Some(&b""[..]));
         assert!(Fields::of(b"").message_id.is_none());
     }
 

@@ -285,6 +285,9 @@ impl Stream {
     pub fn reconfigure(&mut self, mut config: StreamConfig) {
         complete(&mut config);
         self.config = config;
+        if let Some(leadership) = self.leadership.as_mut().filter(|_| !self.config.allow_atomic) {
+            leadership.batches.clear();
+        }
     }
 
     /// The stream ends here: whoever waits is told that nothing is known, and who is served that it

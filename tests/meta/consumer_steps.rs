@@ -12,31 +12,31 @@ use proptest::prelude::*;
 
 const NOW: Time = Time::from_nanos(1_767_225_600_000_000_000);
 
-fn of(acks: AckPolicy) -> Consumer {
+pub(crate) fn of(acks: AckPolicy) -> Consumer {
     Consumer::new(ConsumerConfig { ack_policy: acks, ..ConsumerConfig::default() })
 }
 
-fn seq(number: u64) -> Sequence {
+pub(crate) fn seq(number: u64) -> Sequence {
     Sequence::new(number)
 }
 
-fn delivered(consumer: u64, stream: u64, count: u64) -> ConsumerOp {
+pub(crate) fn delivered(consumer: u64, stream: u64, count: u64) -> ConsumerOp {
     let timestamp = i64::try_from(consumer).expect("it is small") * 1_000_000_000;
     ConsumerOp::Delivered { consumer: seq(consumer), stream: seq(stream), count, timestamp }
 }
 
-fn acks(consumer: u64, stream: u64) -> ConsumerOp {
+pub(crate) fn acks(consumer: u64, stream: u64) -> ConsumerOp {
     ConsumerOp::Acks { consumer: seq(consumer), stream: seq(stream) }
 }
 
-fn apply(consumer: &mut Consumer, steps: &[ConsumerOp]) {
+pub(crate) fn apply(consumer: &mut Consumer, steps: &[ConsumerOp]) {
     for step in steps {
         consumer.apply(&step.to_bytes(), false).expect("such a step is made");
     }
 }
 
 /// The deliveries' numbers and messages: delivered, floor, then what waits.
-fn standing(consumer: &Consumer) -> ([u64; 4], Vec<u64>) {
+pub(crate) fn standing(consumer: &Consumer) -> ([u64; 4], Vec<u64>) {
     let ConsumerState { delivered, ack_floor, pending, .. } = consumer.state();
     let pairs = [delivered.consumer, delivered.stream, ack_floor.consumer, ack_floor.stream];
     (pairs.map(Sequence::get), pending.keys().map(|stream| stream.get()).collect())

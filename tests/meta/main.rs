@@ -12,6 +12,7 @@ mod refusals;
 mod resizing;
 mod rig;
 mod schedules;
+mod upstream;
 
 use bytes::Bytes;
 use jetwake::limits::Limits;

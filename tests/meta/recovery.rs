@@ -10,7 +10,7 @@ use jetwake::wire::{
 
 use super::{consumer, op, stream};
 
-fn stage(recovery: &mut Recovery, entry: &Bytes) {
+pub(crate) fn stage(recovery: &mut Recovery, entry: &Bytes) {
     recovery.stage(op(entry)).expect("an operation of the meta group");
 }
 
@@ -26,7 +26,7 @@ fn counts(recovery: &Recovery) -> [usize; 4] {
     ]
 }
 
-fn key(name: &str) -> StreamKey {
+pub(crate) fn key(name: &str) -> StreamKey {
     StreamKey { account: String::new(), name: name.into() }
 }
 

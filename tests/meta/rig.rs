@@ -384,15 +384,27 @@ impl Servers {
 
     /// Publishes to the leader of a stream.
     pub(crate) fn publish(&mut self, stream: &str, subject: &str, payload: &str) -> Value {
+        self.ask_stream(stream, published(subject, payload))
+    }
+
+    /// Asks the leader of a stream.
+    pub(crate) fn ask_stream(&mut self, stream: &str, request: Request) -> Value {
         self.wait_for("a leader of the stream", |servers| servers.stream_leader(stream).is_some());
         let at = self.stream_leader(stream).expect("it was just there");
         let group = self.group(at, stream).expect("it leads it");
-        let request = Request::Publish {
-            subject: Bytes::copy_from_slice(subject.as_bytes()),
-            header: Bytes::new(),
-            payload: Bytes::copy_from_slice(payload.as_bytes()),
-        };
         self.called(at, group, request)
+    }
+
+    /// What a server's replica of a stream tells of itself.
+    pub(crate) fn stream_info(&mut self, at: usize, stream: &str) -> Value {
+        let group = self.group(at, stream).expect("it runs there");
+        self.called(at, group, Request::Info)
+    }
+
+    /// A server that is stopped loses its disk.
+    pub(crate) fn lose_disk(&mut self, at: usize) {
+        assert!(self.servers[at].node.is_none(), "it is stopped");
+        self.servers[at].disks.clear();
     }
 
     fn consumer_group(&self, at: usize, stream: &str, consumer: &str) -> Option<GroupId> {
@@ -543,6 +555,15 @@ impl Server {
     fn disk(&mut self, group: GroupId) -> &mut GroupDisk {
         let name = self.open.get(&group).unwrap_or_else(|| panic!("{group} is not open"));
         self.disks.get_mut(name).expect("an open group has a disk")
+    }
+}
+
+/// A message as a client publishes it.
+pub(crate) fn published(subject: &str, payload: &str) -> Request {
+    Request::Publish {
+        subject: Bytes::copy_from_slice(subject.as_bytes()),
+        header: Bytes::new(),
+        payload: Bytes::copy_from_slice(payload.as_bytes()),
     }
 }
 

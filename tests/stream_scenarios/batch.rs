@@ -7,23 +7,23 @@ use jetwake::wire::{DiscardPolicy, StreamConfig};
 
 use crate::rig::{Log, Replica, Store, ack, assert_same, config, error, two};
 
-fn atomic() -> StreamConfig {
+pub(crate) fn atomic() -> StreamConfig {
     StreamConfig { allow_atomic: true, allow_rollup_hdrs: true, ..config() }
 }
 
-fn fields(id: &str, number: u64, more: &str) -> String {
+pub(crate) fn fields(id: &str, number: u64, more: &str) -> String {
     let more = if more.is_empty() { String::new() } else { format!("\r\n{more}") };
     format!("Nats-Batch-Id: {id}\r\nNats-Batch-Sequence: {number}{more}")
 }
 
-fn part(log: &mut Log, one: &mut Replica, id: &str, number: u64, more: &str) -> u64 {
+pub(crate) fn part(log: &mut Log, one: &mut Replica, id: &str, number: u64, more: &str) -> u64 {
     log.publish_with(one, &format!("s.{number}"), &fields(id, number, more), "x")
 }
 
-const COMMIT: &str = "Nats-Batch-Commit: 1";
+pub(crate) const COMMIT: &str = "Nats-Batch-Commit: 1";
 
 /// A batch of so many messages; the request that commits it.
-fn batch(log: &mut Log, one: &mut Replica, id: &str, size: u64) -> u64 {
+pub(crate) fn batch(log: &mut Log, one: &mut Replica, id: &str, size: u64) -> u64 {
     for number in 1..size {
         let kept = part(log, one, id, number, "");
         assert_eq!(one.answer(kept), "", "an empty acknowledgement");
@@ -32,7 +32,7 @@ fn batch(log: &mut Log, one: &mut Replica, id: &str, size: u64) -> u64 {
     part(log, one, id, size, COMMIT)
 }
 
-fn incomplete() -> String {
+pub(crate) fn incomplete() -> String {
     error(400, 10176, "atomic publish batch is incomplete")
 }
 

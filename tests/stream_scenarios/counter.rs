@@ -6,21 +6,21 @@ use jetwake::wire::{StreamConfig, StreamMessage, StreamMessageView};
 
 use crate::rig::{Log, Replica, assert_same, config, error, two};
 
-fn counting() -> StreamConfig {
+pub(crate) fn counting() -> StreamConfig {
     StreamConfig { allow_msg_counter: true, allow_atomic: true, ..config() }
 }
 
-fn add(log: &mut Log, one: &mut Replica, subject: &str, increment: &str) -> u64 {
+pub(crate) fn add(log: &mut Log, one: &mut Replica, subject: &str, increment: &str) -> u64 {
     let id = log.publish_with(one, subject, &format!("Nats-Incr: {increment}"), "");
     log.propose_own(one);
     id
 }
 
-fn told(sequence: u64, value: &str) -> String {
+pub(crate) fn told(sequence: u64, value: &str) -> String {
     format!(r#"{{"stream":"S","seq":{sequence},"val":"{value}"}}"#)
 }
 
-fn payload(replica: &Replica, sequence: u64) -> String {
+pub(crate) fn payload(replica: &Replica, sequence: u64) -> String {
     let record = replica.store.messages.get(&sequence).expect("stored");
     let message = StreamMessage::decode(record, &replica.limits).expect("a message");
     String::from_utf8(message.payload().to_vec()).expect("text")
@@ -135,7 +135,7 @@ fn what_is_wrong_with_an_increment_is_said_as_upstream_does() {
 }
 
 /// A message that another kind of server stored before the stream counted.
-fn store(log: &mut Log, replicas: &mut [&mut Replica], fields: &str, payload: &str) {
+pub(crate) fn store(log: &mut Log, replicas: &mut [&mut Replica], fields: &str, payload: &str) {
     let last = replicas[0].stream.state().last;
     let header = format!("NATS/1.0\r\n{fields}\r\n\r\n");
     let message = StreamMessageView {

@@ -16,3 +16,4 @@ mod schedule;
 mod serving;
 mod sourced;
 mod transform;
+mod upstream;

@@ -5,23 +5,23 @@ use jetwake::wire::{GoTime, StreamConfig, StreamMessage};
 
 use crate::rig::{Log, Replica, ack, assert_same, config, error, two};
 
-fn scheduling() -> StreamConfig {
+pub(crate) fn scheduling() -> StreamConfig {
     StreamConfig { allow_msg_schedules: true, allow_msg_ttl: true, ..config() }
 }
 
-fn at(one: &Replica, seconds: u64) -> String {
+pub(crate) fn at(one: &Replica, seconds: u64) -> String {
     let time = one.now + Duration::from_secs(seconds);
     format!("Nats-Schedule: @at {}", GoTime::from_time(time))
 }
 
-fn message(replica: &Replica, sequence: u64) -> (String, String, String) {
+pub(crate) fn message(replica: &Replica, sequence: u64) -> (String, String, String) {
     let record = replica.store.messages.get(&sequence).expect("stored");
     let message = StreamMessage::decode(record, &replica.limits).expect("a message");
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
     (text(message.subject()), text(message.header()), text(message.payload()))
 }
 
-fn pass(log: &mut Log, one: &mut Replica, two: &mut Replica, seconds: u64) {
+pub(crate) fn pass(log: &mut Log, one: &mut Replica, two: &mut Replica, seconds: u64) {
     for _ in 0..seconds * 2 {
         one.pass(log, Duration::from_millis(500));
         log.commit_to(&mut [one, two]);
