@@ -53,8 +53,8 @@ impl Server {
         let mut timers = Timers::default();
         if name == NAMES[1] {
             // It never leads.
-            timers.election_min = timers.election_min * 100;
-            timers.election_max = timers.election_max * 100;
+            timers.election_min *= 100;
+            timers.election_max *= 100;
         }
         let config = Config {
             name: name.into(),

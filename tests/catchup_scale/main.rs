@@ -7,7 +7,9 @@ mod crowd;
 mod replica;
 
 use allocation_counter::measure;
-use replica::{History, RECORD, Replica, catch_up, config};
+use replica::{
+    Deleted, History, RECORD, Replica, alternating, catch_up, config, in_runs, scattered,
+};
 
 /// Sequences of the streams.
 const SEQUENCES: u64 = if cfg!(debug_assertions) { 100_000 } else { 10_000_000 } / RECORD * RECORD;
@@ -15,23 +17,8 @@ const SEQUENCES: u64 = if cfg!(debug_assertions) { 100_000 } else { 10_000_000 }
 /// its disk, and twice the bytes for what carries each of its short messages.
 const IN_FLIGHT: u64 = 96 << 20;
 
-/// Nine of ten are deleted, 9,000 in a row.
-const fn in_runs(sequence: u64) -> bool {
-    !(sequence / 1000).is_multiple_of(10)
-}
-
-/// Every second is deleted.
-const fn alternating(sequence: u64) -> bool {
-    sequence.is_multiple_of(2)
-}
-
-/// Nine of ten are deleted, 9 in a row.
-const fn scattered(sequence: u64) -> bool {
-    !sequence.is_multiple_of(10)
-}
-
 /// A follower that has the first `has` messages, deleted ones too, catches up.
-fn catches_up(deleted: fn(u64) -> bool, has: u64) {
+fn catches_up(deleted: Deleted, has: u64) {
     let history = History::new(16, 1000, deleted);
     let mut server = Replica::new("n1", config(), Some(history.clone()));
     server.fill(&history, SEQUENCES);

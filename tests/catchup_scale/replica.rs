@@ -31,17 +31,35 @@ pub(crate) type Record = (Index, AppendEntry, Bytes);
 /// A message on its way.
 pub(crate) type Sent = (Subject, Option<Subject>, Bytes);
 
+/// Whether a message is deleted, by its sequence.
+pub(crate) type Deleted = fn(u64) -> bool;
+
+/// Nine of ten are deleted, 9,000 in a row.
+pub(crate) const fn in_runs(sequence: u64) -> bool {
+    !(sequence / 1000).is_multiple_of(10)
+}
+
+/// Every second is deleted.
+pub(crate) const fn alternating(sequence: u64) -> bool {
+    sequence.is_multiple_of(2)
+}
+
+/// Nine of ten are deleted, 9 in a row.
+pub(crate) const fn scattered(sequence: u64) -> bool {
+    !sequence.is_multiple_of(10)
+}
+
 /// All that a stream was ever given, and which of it is deleted.
 #[derive(Clone, Debug)]
 pub(crate) struct History {
     /// One for each subject, in turn.
     records: Arc<[Bytes]>,
-    deleted: fn(u64) -> bool,
+    deleted: Deleted,
 }
 
 impl History {
     /// Messages of so many bytes over so many subjects.
-    pub(crate) fn new(bytes: usize, subjects: u64, deleted: fn(u64) -> bool) -> Self {
+    pub(crate) fn new(bytes: usize, subjects: u64, deleted: Deleted) -> Self {
         let payload = vec![b'x'; bytes];
         let record = |number| {
             let subject = format!("s.{number}");
@@ -51,7 +69,7 @@ impl History {
                 timestamp: 1,
                 ..StreamMessageView::default()
             };
-            Bytes::from(message.to_bytes().expect("short"))
+            message.to_bytes().expect("short")
         };
         Self { records: (0..subjects).map(record).collect(), deleted }
     }
