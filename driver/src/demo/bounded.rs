@@ -14,6 +14,7 @@ use indicatif::HumanCount;
 use jetwake::command::{Answer, Message};
 use jetwake::event::Request;
 use jetwake::ids::Sequence;
+use jetwake::wire::ApiError;
 use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
@@ -65,8 +66,8 @@ enum Sent {
     Stored(u64),
     /// It may be stored or not.
     Unknown,
-    /// It was refused.
-    Refused,
+    /// It was refused, so nothing of it is stored.
+    Refused(ApiError),
 }
 
 /// The client that publishes to the stream.
@@ -121,7 +122,7 @@ impl Bounded<'_> {
                         held.failures
                             .push(format!("batch {round} has a gap, and is stored at {at}"));
                     }
-                    Sent::Refused => held.refused += 1,
+                    Sent::Refused(_) => held.refused += 1,
                     // The next leader has never heard of it.
                     Sent::Unknown => held.abandoned += 1,
                 },
@@ -145,9 +146,9 @@ impl Bounded<'_> {
                     return Ok(());
                 }
                 Sent::Unknown => unknown += 1,
-                Sent::Refused => {
-                    let why = format!("batch {round} of the stream {STREAM} was refused");
-                    return Err(DemoError::Input(why));
+                Sent::Refused(why) => {
+                    let what = format!("batch {round} of the stream {STREAM}");
+                    return Err(DemoError::Refused { what, why });
                 }
             }
         }
@@ -293,7 +294,7 @@ async fn send_batch(client: &mut Client, round: u64, attempt: u64) -> Option<Sen
             let Answer::Json(json) = &answered.answer else { continue };
             match refusal(json) {
                 Some(error) if passes(&error) => return None,
-                Some(_) => outcome = Sent::Refused,
+                Some(error) => outcome = Sent::Refused(error),
                 None => {
                     let ack: Option<Value> = serde_json::from_slice(json).ok();
                     if let Some(last) = ack.and_then(|ack| ack.get("seq")?.as_u64()) {
