@@ -116,6 +116,15 @@ pub struct GivenStream {
     pub duplicate_window: Option<Span>,
     /// Bytes of one message at most.
     pub max_msg_size: Option<i32>,
+    /// Messages at most; the oldest give way.
+    pub max_msgs: Option<i64>,
+    /// Bytes of all messages at most; the oldest give way.
+    pub max_bytes: Option<i64>,
+    /// Messages of one subject at most; its oldest give way.
+    pub max_msgs_per_subject: Option<i64>,
+    /// Whether it takes batches, which are stored whole or not at all.
+    #[serde(default)]
+    pub allow_atomic: bool,
     /// The servers that keep it from the beginning; all of them if none are named.
     #[serde(default)]
     pub servers: Vec<String>,
@@ -446,6 +455,20 @@ fn groups(
         let mut config = StreamConfig::new(stream.name, stream.subjects);
         config.subject_transform = stream.subject_transform;
         config.num_replicas = i64::try_from(members.len()).unwrap_or(i64::MAX);
+        config.allow_atomic = stream.allow_atomic;
+        for (name, given, bound) in [
+            ("max_msgs", stream.max_msgs, &mut config.max_msgs),
+            ("max_bytes", stream.max_bytes, &mut config.max_bytes),
+            ("max_msgs_per_subject", stream.max_msgs_per_subject, &mut config.max_msgs_per_subject),
+        ] {
+            match given {
+                Some(given) if given < 1 => {
+                    return wrong(field(name), format!("found {given}, expected at least 1"));
+                }
+                Some(given) => *bound = given,
+                None => {}
+            }
+        }
         if let Some(size) = stream.max_msg_size {
             config.max_msg_size = size;
         }
@@ -550,6 +573,9 @@ mod tests {
         name = "ORDERS"
         subjects = ["orders.>"]
         duplicate_window = "3s"
+        max_msgs = 1000
+        max_msgs_per_subject = 7
+        allow_atomic = true
         subject_transform = { src = "orders.*", dest = "orders.{{partition(8,1)}}.$1" }
 
         [timers]
@@ -597,6 +623,8 @@ mod tests {
         assert_eq!(group.members, ["n1", "n2", "n3"]);
         let GroupKind::Stream(stream) = &group.kind else { panic!("expected a stream") };
         assert_eq!((stream.num_replicas, stream.duplicate_window), (3, 3_000_000_000));
+        let bounds = (stream.max_msgs, stream.max_bytes, stream.max_msgs_per_subject);
+        assert_eq!((bounds, stream.allow_atomic), ((1000, -1, 7), true));
         let transform = stream.subject_transform.as_ref().expect("one is given");
         assert_eq!(transform.dest, "orders.{{partition(8,1)}}.$1");
     }

@@ -50,6 +50,14 @@ fn all_that_is_acknowledged_is_on_all_replicas() {
     assert!(number("/catchup/messages") > 0.0, "the stream's catchup had to run: {out}{err}");
     assert!(number("/catchup/bytes") > 0.0 && number("/catchup/seconds") >= 0.0);
     assert!(number("/failover/milliseconds") > 0.0);
+    // What a killed leader had not finished may be sent again; what is left out, never.
+    assert_eq!(number("/bounded/batches_committed"), 60.0);
+    let without = ["abandoned", "refused"].map(|how| number(&format!("/bounded/batches_{how}")));
+    assert_eq!(without.iter().sum::<f64>(), 40.0);
+    assert!(without.iter().all(|count| *count > 0.0), "{without:?}");
+    let gone = ["evicted", "purged"].map(|how| number(&format!("/bounded/{how}")));
+    assert!(gone.iter().all(|count| *count > 0.0), "{gone:?}");
+    assert_eq!(number("/bounded/messages"), 64.0, "as many as the stream keeps");
     for node in 0..3 {
         assert!(number(&format!("/memory/peak_bytes_per_node/{node}")) > 0.0);
     }

@@ -159,12 +159,12 @@ impl Stream {
                 self.apply_message(context, changes, record, (data, message))
             }
             Op::DeleteMessage => {
-                let delete = MessageDelete::decode(&Bytes::copy_from_slice(data), context.limits)?;
+                let delete = MessageDelete::decode(&record.slice_ref(data), context.limits)?;
                 self.apply_delete(context, changes, delete.sequence);
                 Ok(())
             }
             Op::Purge => {
-                let purge = StreamPurge::decode(&Bytes::copy_from_slice(data), context.limits)?;
+                let purge = StreamPurge::decode(&record.slice_ref(data), context.limits)?;
                 self.flush(context, changes, record);
                 self.apply_purge(context, &purge);
                 Ok(())

@@ -67,7 +67,10 @@ pub(super) fn remove_deleted(index: &mut StreamIndex, state: &StreamState) -> Ra
             DeleteBlock::Run { first, count } => {
                 index.remove_deleted([run((first, count))], &mut removed);
             }
-            DeleteBlock::Set(set) => index.remove_deleted(set.runs().map(run), &mut removed),
+            DeleteBlock::Set(set) => {
+                let bits = |(base, bits): (Sequence, &_)| Deleted::Bits { base, bits: *bits };
+                index.remove_deleted(set.bits().map(bits), &mut removed);
+            }
         }
     }
     // A peer may name its blocks in any order.
@@ -108,7 +111,7 @@ fn delete_blocks(index: &StreamIndex) -> DeleteBlocks {
                 blocks.push_run(first, count).expect("the index ends before the largest sequence");
             }
             Deleted::Bits { base, bits } => {
-                insert_bits(&mut set, base, &bits);
+                set.insert_bits(base, &bits);
                 // Far below what one set can say.
                 if set.len() >= 1 << 30 {
                     close(&mut blocks, &mut set);
@@ -118,22 +121,6 @@ fn delete_blocks(index: &StreamIndex) -> DeleteBlocks {
     }
     close(&mut blocks, &mut set);
     blocks.finish()
-}
-
-fn insert_bits(set: &mut SequenceSet, base: Sequence, bits: &[u64]) {
-    for (number, word) in (0_u64..).zip(bits) {
-        let mut left = *word;
-        let mut at = base.plus(number * 64);
-        while left != 0 {
-            let zeros = left.trailing_zeros();
-            left >>= zeros;
-            let ones = left.trailing_ones();
-            at = at.plus(u64::from(zeros));
-            set.insert_run(at, u64::from(ones));
-            at = at.plus(u64::from(ones));
-            left = left.checked_shr(ones).unwrap_or(0);
-        }
-    }
 }
 
 impl Stream {

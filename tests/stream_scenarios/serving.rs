@@ -6,7 +6,7 @@ use jetwake::limits::Limits;
 use jetwake::stream::Notice;
 use jetwake::subject::{self, Subject};
 use jetwake::time::Duration;
-use jetwake::wire::{LegacyStreamState, StreamState, SyncRequest};
+use jetwake::wire::{LegacyStreamState, StreamMessage, StreamState, SyncRequest};
 
 use crate::rig::{Log, Replica, Sent, Store, config, leader};
 
@@ -166,6 +166,53 @@ fn no_more_is_in_flight_than_the_window_allows_and_acks_open_it() {
     }
     assert_eq!((seen, one.budget.total()), (100, 0));
     assert!(!one.stream.catchup_peers().any());
+}
+
+#[test]
+fn what_is_deleted_asks_for_no_ack_of_its_own() {
+    let (mut one, mut log) = with_limits(Limits::default(), 100);
+    for sequence in (2..=40).step_by(2).chain(50..=60) {
+        log.delete(&mut one, sequence);
+    }
+    log.commit_to(&mut [&mut one]);
+    ask(&mut one, "n2", &request(1, 100, 2), 2);
+    let asks: Vec<_> = one.sent.iter().map(|sent| sent.reply.is_some()).collect();
+    assert_eq!(asks.iter().filter(|asks| **asks).count(), 1, "{asks:?}");
+    assert!(asks[asks.len() - 2], "the last before the end: {asks:?}");
+    let one_by_one = 20 + 20 + 9;
+    assert_eq!(asks.len(), one_by_one + 1 + 40 + 1, "one range, and the end");
+}
+
+#[test]
+fn what_is_deleted_and_told_one_by_one_is_as_little_at_once_as_messages_are() {
+    let limits = Limits { stream_catchup_messages: 10, read_messages: 5, ..Limits::default() };
+    let (mut one, mut log) = with_limits(limits, 100);
+    for sequence in (3..=88).chain(90..=92).chain(99..=100) {
+        log.delete(&mut one, sequence);
+    }
+    log.commit_to(&mut [&mut one]);
+    let asked = SyncRequest::decode(&request(1, 100, 2), &Limits::default()).expect("as written");
+    let asked = SyncRequest { delete_ranges: false, ..asked };
+    ask(&mut one, "n2", &asked.to_bytes(), 2);
+    let (mut seen, mut ended) = (Vec::new(), false);
+    while !ended {
+        let sent: Vec<_> = one.sent.drain(..).collect();
+        ended = sent.iter().any(|sent| sent.payload.is_empty());
+        assert!(!sent.is_empty() && sent.len() <= 21, "{} messages at once", sent.len());
+        for sent in sent {
+            if !sent.payload.is_empty() {
+                let message = StreamMessage::decode(&sent.payload, &Limits::default());
+                let message = message.expect("a message, or the place of one");
+                seen.push((message.sequence().get(), message.view().is_skip()));
+            }
+            if sent.reply.is_some() {
+                ack(&mut one, &sent, b"", 0);
+            }
+        }
+    }
+    let there = |sequence| matches!(sequence, 1 | 2 | 89 | 93..=98);
+    assert_eq!(seen, (1..=100).map(|at| (at, !there(at))).collect::<Vec<_>>());
+    assert_eq!(one.budget.total(), 0);
 }
 
 #[test]

@@ -2,11 +2,12 @@
 //!
 //! The nodes are processes of their own, with real sockets and disks. A client publishes and
 //! keeps its own record of what was acknowledged; meanwhile a follower is killed and comes back, then
-//! the leader. At the end everything is read back from each replica and compared with the
-//! record. One file a subject: `nodes` are the processes, `workload` what is published, `course`
-//! how far it may go, `publishing` the client, `trouble` the kills, `readback` and `verify` the
-//! comparison.
+//! the leader. Another client sends batches to a second stream, which has limits. At the end everything
+//! is read back from each replica and compared with the records of both. One file a subject: `nodes` are
+//! the processes, `workload` what is published, `course` how far it may go, `publishing` the client,
+//! `bounded` the second stream, `trouble` the kills, `readback` and `verify` the comparison.
 
+mod bounded;
 mod course;
 mod folder;
 mod nodes;
@@ -36,6 +37,7 @@ use crate::clock::Clock;
 use crate::transport::certificates::CertificateError;
 use crate::transport::tls::TlsError;
 
+use bounded::{Bounded, Held};
 use course::Course;
 use folder::Folder;
 use nodes::{ELECTION_MAX, Nodes, SERVERS};
@@ -47,7 +49,7 @@ use trouble::{Measured, Trouble, ready};
 use verify::Verdict;
 use workload::{STREAM, SUBJECTS, Workload};
 
-pub use summary::{CatchupFigures, Failover, Memory, Publish, Summary};
+pub use summary::{BoundedFigures, CatchupFigures, Failover, Memory, Publish, Summary};
 pub use workload::{FEWEST_MESSAGES, LARGEST_PAYLOAD, MOST_MESSAGES, Source};
 
 /// How often all nodes are started, on other ports each time, before it is given up.
@@ -213,13 +215,13 @@ impl Play<'_> {
         )?;
         self.start(&nodes).await?;
         let record = RefCell::new(Record::new(workload.messages()));
-        tokio::select! {
+        let held = tokio::select! {
             published = self.publish(&nodes, &workload, &record, summary) => published?,
             error = nodes.watch() => return Err(error),
-        }
+        };
         let record = record.into_inner();
         let verdict = tokio::select! {
-            compared = self.compare(&nodes, &record) => compared?,
+            compared = self.compare(&nodes, &record, &held) => compared?,
             error = nodes.watch() => return Err(error),
         };
         nodes.stop_all().await?;
@@ -267,7 +269,7 @@ impl Play<'_> {
         workload: &Workload,
         record: &RefCell<Record>,
         summary: &mut Summary,
-    ) -> Result<(), DemoError> {
+    ) -> Result<Held, DemoError> {
         let (what, window) = (workload.describe(), HumanCount(WINDOW as u64));
         self.story.line(&format!(
             "publishing {what} to {SUBJECTS} subjects, at most {window} of them unacknowledged"
@@ -286,13 +288,15 @@ impl Play<'_> {
             Publishing { clock, course, record, undisturbed, publisher, messages, story };
         let trouble = Trouble { clock, story, nodes, course, record };
         let bar = story.bar("published", workload.messages());
-        let played = tokio::try_join!(publishing.run(bar), trouble.run());
+        let bounded = Bounded { story, nodes, course };
+        let played = tokio::try_join!(publishing.run(bar), trouble.run(), bounded.run());
         let record = record.borrow();
         (summary.published, summary.acked) = (record.sent_count(), record.acked());
         if let Some(undisturbed) = &*undisturbed.borrow() {
             summary.publish = publish_figures(undisturbed);
         }
-        let ((), Measured { catchup, failover }) = played?;
+        let ((), Measured { catchup, failover }, held) = played?;
+        summary.bounded = bounded_figures(&held);
         summary.catchup = CatchupFigures {
             messages: catchup.done,
             bytes: catchup.bytes,
@@ -303,24 +307,52 @@ impl Play<'_> {
         story.line(&format!(
             "all {acked} messages are acknowledged; {repeated} were sent twice and stored once"
         ));
-        Ok(())
+        bounded.tell(&held);
+        Ok(held)
     }
 
     /// Reads every replica and compares.
-    async fn compare(&self, nodes: &Nodes, record: &Record) -> Result<Verdict, DemoError> {
+    async fn compare(
+        &self,
+        nodes: &Nodes,
+        record: &Record,
+        held: &Held,
+    ) -> Result<Verdict, DemoError> {
         let begun = self.clock.now();
-        readback::settle(self.clock, self.story, nodes, record.highest_sequence()).await?;
+        for (stream, last) in [(STREAM, record.highest_sequence()), (bounded::STREAM, held.last())]
+        {
+            readback::settle(self.clock, self.story, nodes, stream, last).await?;
+        }
         let mut replicas = Vec::new();
         for node in 0..SERVERS.len() {
             replicas.push(readback::read_replica(self.story, nodes, node, record).await?);
         }
-        let verdict = verify::compare(record, &replicas);
+        let mut verdict = verify::compare(record, &replicas);
+        let mut bounded = Vec::new();
+        for node in 0..SERVERS.len() {
+            let mut messages = Vec::new();
+            let take = |message| messages.push(message);
+            let view = readback::read_all(self.story, nodes, node, bounded::STREAM, take).await?;
+            bounded.push((view, messages));
+        }
+        verdict.failures.append(&mut held.compare(&bounded));
         let took = spoken(self.clock.now().since(begun));
-        self.story.line(&format!("read and compared all three replicas in {took}"));
+        self.story.line(&format!("read and compared all three replicas of both streams in {took}"));
         for failure in &verdict.failures {
             self.story.line(&format!("WRONG: {failure}"));
         }
         Ok(verdict)
+    }
+}
+
+fn bounded_figures(held: &Held) -> BoundedFigures {
+    BoundedFigures {
+        batches_committed: held.committed,
+        batches_abandoned: held.abandoned,
+        batches_refused: held.refused,
+        evicted: held.evicted,
+        purged: held.purged,
+        messages: held.count(),
     }
 }
 

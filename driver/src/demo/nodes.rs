@@ -14,8 +14,8 @@ use std::time::Duration;
 use jetwake::time::Time;
 use tokio::time::sleep;
 
-use super::DemoError;
 use super::workload::{STREAM, SUBJECT_FILTER};
+use super::{DemoError, bounded};
 use crate::client::{Access, NodeAddress};
 use crate::transport::certificates::Authority;
 use crate::transport::tls::Security;
@@ -154,10 +154,16 @@ impl Nodes {
             let nats = format!("{{ servers = [\"{url}\"], prefix = \"{cluster}\" }}");
             format!("transport = \"nats\"\nnats = {nats}\n")
         });
+        let (stream, subjects) = (bounded::STREAM, bounded::SUBJECT_FILTER);
+        let (most, per_subject) = (bounded::MAX_MESSAGES, bounded::MAX_PER_SUBJECT);
+        let bounded = format!(
+            "[[stream]]\nname = \"{stream}\"\nsubjects = [\"{subjects}\"]\nmax_msgs = {most}\n\
+             max_msgs_per_subject = {per_subject}\nallow_atomic = true\n"
+        );
         format!(
             "name = \"{server}\"\ncluster = \"{cluster}\"\nlisten = \"{listen}\"\n\
              dir = \"{server}\"\n{between}\n[peers]\n{peers}\n\
-             [[stream]]\nname = \"{STREAM}\"\nsubjects = [\"{SUBJECT_FILTER}\"]\n\n\
+             [[stream]]\nname = \"{STREAM}\"\nsubjects = [\"{SUBJECT_FILTER}\"]\n\n{bounded}\n\
              [tls]\nca = \"certificates/ca.pem\"\ncertificate = \"certificates/{server}.pem\"\n\
              key = \"certificates/{server}.key\"\n\n[timers]\n{TIMERS}"
         )

@@ -28,6 +28,8 @@ pub struct Summary {
     pub failover: Failover,
     /// What the nodes needed.
     pub memory: Memory,
+    /// The second stream, which has limits and takes batches.
+    pub bounded: BoundedFigures,
 }
 
 /// Publishing before anything was disturbed.
@@ -59,6 +61,23 @@ pub struct Failover {
     pub milliseconds: f64,
 }
 
+/// The second stream, which has limits and takes batches: what all replicas must agree on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct BoundedFigures {
+    /// Batches that were acknowledged, and are stored whole.
+    pub batches_committed: u64,
+    /// Batches that were never committed, or forgotten with their leader, and left nothing.
+    pub batches_abandoned: u64,
+    /// Batches that were refused as a message of them was left out, and left nothing.
+    pub batches_refused: u64,
+    /// Messages that gave way to others, as the stream's limits say.
+    pub evicted: u64,
+    /// Messages that were purged.
+    pub purged: u64,
+    /// Messages that are there at the end.
+    pub messages: u64,
+}
+
 /// What the nodes needed.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Memory {
@@ -85,6 +104,7 @@ impl Summary {
         });
         let outcome = if self.verified { "verified" } else { "NOT VERIFIED" };
         let replicas = if self.replicas_identical { "identical" } else { "DIFFERENT" };
+        let bounded = &self.bounded;
         vec![
             format!(
                 "{outcome}: {} published, {} acknowledged, {} lost, {} doubled; three replicas, \
@@ -111,6 +131,16 @@ impl Summary {
                  acknowledgement",
                 self.failover.milliseconds
             ),
+            format!(
+                "batches:  {} stored whole, {} abandoned and {} refused without a trace; of their \
+                 messages {} gave way to the limits, {} are purged and {} there",
+                HumanCount(bounded.batches_committed),
+                HumanCount(bounded.batches_abandoned),
+                HumanCount(bounded.batches_refused),
+                HumanCount(bounded.evicted),
+                HumanCount(bounded.purged),
+                HumanCount(bounded.messages),
+            ),
             format!("memory:   at most {}", memory.collect::<Vec<_>>().join(", ")),
         ]
     }
@@ -131,7 +161,7 @@ mod tests {
         let summary = Summary { memory: Memory { peak_bytes_per_node }, ..Summary::default() };
         assert_eq!(
             summary.to_json(),
-            r#"{"verified":false,"published":0,"acked":0,"lost":0,"duplicates":0,"replicas_identical":false,"publish":{"messages_per_second":0.0,"p50_milliseconds":0.0,"p99_milliseconds":0.0},"catchup":{"messages":0,"bytes":0,"seconds":0.0},"failover":{"milliseconds":0.0},"memory":{"peak_bytes_per_node":[5,null,7]}}"#
+            r#"{"verified":false,"published":0,"acked":0,"lost":0,"duplicates":0,"replicas_identical":false,"publish":{"messages_per_second":0.0,"p50_milliseconds":0.0,"p99_milliseconds":0.0},"catchup":{"messages":0,"bytes":0,"seconds":0.0},"failover":{"milliseconds":0.0},"memory":{"peak_bytes_per_node":[5,null,7]},"bounded":{"batches_committed":0,"batches_abandoned":0,"batches_refused":0,"evicted":0,"purged":0,"messages":0}}"#
         );
     }
 }

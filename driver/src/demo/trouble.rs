@@ -163,7 +163,7 @@ impl Trouble<'_> {
         let mut client = self.restart(node).await?;
         let (mut seen, mut changed) = (View::default(), begun);
         loop {
-            let now = view(&mut client, &step).await?;
+            let now = view(&mut client, STREAM, &step).await?;
             if now.open {
                 let behind = HumanCount(self.course.highest.get().saturating_sub(now.last));
                 let (has, took) = (HumanCount(now.messages), self.clock.now().since(begun));
@@ -211,7 +211,7 @@ impl Trouble<'_> {
         loop {
             let goal = self.course.highest.get();
             sleep(LOOK).await;
-            let now = view(client, &step).await?;
+            let now = view(client, STREAM, &step).await?;
             bar.set_whole(self.course.highest.get());
             bar.set(now.last);
             if let Some(catchup) = &now.catchup
@@ -367,11 +367,11 @@ pub(super) async fn ready(nodes: &Nodes, node: usize) -> Result<Client, DemoErro
     Ok(client)
 }
 
-/// What a node says of its replica.
-pub(super) async fn view(client: &mut Client, step: &str) -> Result<View, DemoError> {
+/// What a node says of its replica of a stream.
+pub(super) async fn view(client: &mut Client, stream: &str, step: &str) -> Result<View, DemoError> {
     let server = client.server().to_owned();
     loop {
-        match timeout(PATIENCE, client.info(STREAM)).await {
+        match timeout(PATIENCE, client.info(stream)).await {
             Ok(Ok(info)) => return Ok(View::from_json(&info)),
             Ok(Err(ClientError::Refused(error))) if passes(&error) => sleep(REST).await,
             Ok(Err(why)) => return Err(client_error(step, why)),
@@ -381,16 +381,16 @@ pub(super) async fn view(client: &mut Client, step: &str) -> Result<View, DemoEr
 }
 
 /// Whether another node, or the same a little later, may do what this one refused.
-fn passes(error: &ApiError) -> bool {
+pub(super) fn passes(error: &ApiError) -> bool {
     error.is(&ApiError::CLUSTER_NOT_LEADER)
         || error.is(&ApiError::CLUSTER_NOT_AVAIL)
         || error.is(&ApiError::INSUFFICIENT_RESOURCES)
 }
 
-fn client_error(step: &str, why: ClientError) -> DemoError {
+pub(super) fn client_error(step: &str, why: ClientError) -> DemoError {
     DemoError::Client { step: step.into(), why }
 }
 
-fn hung(step: &str, how: String) -> DemoError {
+pub(super) fn hung(step: &str, how: String) -> DemoError {
     DemoError::Hung { step: step.into(), patience: PATIENCE, how }
 }

@@ -108,7 +108,8 @@ const EXAMPLE: &str = r#"A file of settings (relative paths start at its folder)
   [[stream]]
   name = "ORDERS"
   subjects = ["orders.>"]
-  duplicate_window = "2m"       # optional, as are max_msg_size, servers and joins
+  duplicate_window = "2m"       # optional, as are max_msg_size, max_msgs, max_bytes,
+                                # max_msgs_per_subject, allow_atomic, servers and joins
   subject_transform = { src = "orders.*", dest = "orders.{{partition(8,1)}}.$1" }   # optional
 
   [tls]
@@ -141,6 +142,10 @@ fn stream(text: &str) -> Result<GivenStream, String> {
         subject_transform: None,
         duplicate_window: None,
         max_msg_size: None,
+        max_msgs: None,
+        max_bytes: None,
+        max_msgs_per_subject: None,
+        allow_atomic: false,
         servers: Vec::new(),
         joins: false,
     })

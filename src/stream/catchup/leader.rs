@@ -359,6 +359,11 @@ struct Sending<'a, 'b> {
     buffer: BytesMut,
     token: Token,
     unacked: (u64, u64),
+    /// The last payload and the messages that it stands for. It waits for the next, as the last of a
+    /// read asks for an ack.
+    held: Option<(Bytes, u64)>,
+    /// How many deleted messages may be told one by one.
+    skips: u64,
 }
 
 impl Serving {
@@ -373,24 +378,41 @@ impl Serving {
         let bytes: usize = messages.iter().map(|message| message.record.len()).sum();
         let buffer = BytesMut::with_capacity(bytes);
         let planted = context.limits.planted(Canary::PastTheRange);
-        let mut sending = Sending { context, buffer, token, unacked: (0, 0) };
-        for (place, message) in messages.iter().enumerate() {
+        let skips = context.limits.read_messages as u64;
+        let mut sending = Sending { context, buffer, token, unacked: (0, 0), held: None, skips };
+        if self.send_messages(&mut sending, messages)? {
+            let reached = next.map_or(self.last.next(), |next| next.max(self.next));
+            let past = u64::from(next.is_none() && planted);
+            self.send_deleted(&mut sending, reached.min(self.last.next()).plus(past))?;
+        }
+        self.send_held(&mut sending, true);
+        Ok(())
+    }
+
+    /// Sends messages and what is deleted before each; whether all.
+    fn send_messages(
+        &mut self,
+        sending: &mut Sending<'_, '_>,
+        messages: &[StoredMessage],
+    ) -> Result<bool, WireError> {
+        for message in messages {
             if message.sequence < self.next || message.sequence > self.last {
                 continue;
             }
-            self.send_deleted(&mut sending, message.sequence)?;
-            encode(message, &mut sending)?;
+            self.send_deleted(sending, message.sequence)?;
+            if self.next < message.sequence {
+                return Ok(false);
+            }
+            encode(message, sending)?;
             self.next = message.sequence.next();
             let payload = sending.buffer.split().freeze();
-            let last = place + 1 == messages.len();
-            self.send_one(&mut sending, payload, 1, last);
+            self.send_one(sending, payload, 1);
         }
-        let reached = next.map_or(self.last.next(), |next| next.max(self.next));
-        let past = u64::from(next.is_none() && planted);
-        self.send_deleted(&mut sending, reached.min(self.last.next()).plus(past))
+        Ok(true)
     }
 
-    /// Tells that all up to `until`, exclusive, is deleted.
+    /// Tells that all up to `until`, exclusive, is deleted, or as much of it as one read may: what
+    /// follows is read again then.
     fn send_deleted(
         &mut self,
         sending: &mut Sending<'_, '_>,
@@ -403,25 +425,29 @@ impl Serving {
         let first = core::mem::replace(&mut self.next, until);
         if self.delete_ranges && count > 1 {
             let range = DeleteRange { first, count }.to_bytes();
-            self.send_one(sending, range, count, true);
+            self.send_one(sending, range, count);
             return Ok(());
         }
-        for sequence in (first.get()..until.get()).map(Sequence::new) {
+        let told = count.min(sending.skips);
+        sending.skips -= told;
+        self.next = first.plus(told);
+        for sequence in (first.get()..self.next.get()).map(Sequence::new) {
             StreamMessageView::skip(sequence).encode(&mut sending.buffer)?;
             let payload = sending.buffer.split().freeze();
-            self.send_one(sending, payload, 1, sequence.next() == until);
+            self.send_one(sending, payload, 1);
         }
         Ok(())
     }
 
-    /// Sends one payload, which stands for `messages`; every so often it asks for an ack.
-    fn send_one(
-        &mut self,
-        sending: &mut Sending<'_, '_>,
-        payload: Bytes,
-        messages: u64,
-        last: bool,
-    ) {
+    /// Sends one payload, which stands for `messages`, once it is known whether it is the last.
+    fn send_one(&mut self, sending: &mut Sending<'_, '_>, payload: Bytes, messages: u64) {
+        self.send_held(sending, false);
+        sending.held = Some((payload, messages));
+    }
+
+    /// Sends the payload that waited; the last, and one every so often, asks for an ack.
+    fn send_held(&mut self, sending: &mut Sending<'_, '_>, last: bool) {
+        let Some((payload, messages)) = sending.held.take() else { return };
         let (bytes, count) = sending.unacked;
         let (bytes, count) = (bytes + payload.len() as u64, count + messages);
         if !last && bytes < ACK_EVERY {

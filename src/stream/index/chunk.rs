@@ -72,12 +72,22 @@ impl Chunk {
         }
     }
 
+    /// No message is added any more: takes no more memory than the messages need.
+    pub(super) fn seal(&mut self) {
+        let Self::Dense(dense) = self else { return };
+        if dense.is_sparse() {
+            *self = Self::Sparse(dense.messages());
+        } else {
+            dense.slots.shrink_to_fit();
+        }
+    }
+
     /// Takes a message out; its slot, if there was one.
     pub(super) fn remove(&mut self, offset: usize) -> Option<Slot> {
         match self {
             Self::Dense(dense) => {
                 let removed = dense.remove(offset)?;
-                if dense.live() * 4 <= dense.slots.len() {
+                if dense.is_sparse() {
                     *self = Self::Sparse(dense.messages());
                 }
                 Some(removed)
@@ -149,6 +159,11 @@ impl Dense {
 
     pub(super) fn live(&self) -> usize {
         self.slots.len() - self.holes_set
+    }
+
+    /// Whether so few messages are left that they take less memory alone.
+    fn is_sparse(&self) -> bool {
+        self.live() * 4 <= self.slots.len()
     }
 
     /// The offset of the next message.
@@ -290,6 +305,22 @@ mod tests {
         assert_eq!((chunk.nth_last(0), chunk.nth_last(19)), (Some(109), Some(90)));
         assert_eq!((chunk.nth_last(20), chunk.at_or_after(110)), (None, None));
         assert_eq!(chunk.bits(), ones(90, 110));
+    }
+
+    #[test]
+    fn a_chunk_that_grew_by_holes_keeps_only_its_messages() {
+        let mut dense = Dense::new(0);
+        for size in 1..=512 {
+            dense.push(slot(size));
+            dense.push_holes(3);
+        }
+        let mut chunk = Chunk::Dense(dense);
+        let before: Vec<_> = (0..LENGTH).map(|at| chunk.get(at).map(|slot| slot.size)).collect();
+        chunk.seal();
+        let Chunk::Sparse(messages) = &chunk else { panic!("{chunk:?}") };
+        assert_eq!((messages.len(), messages.capacity()), (512, 512));
+        let after: Vec<_> = (0..LENGTH).map(|at| chunk.get(at).map(|slot| slot.size)).collect();
+        assert_eq!(before, after);
     }
 
     #[test]

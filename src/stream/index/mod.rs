@@ -475,8 +475,9 @@ impl StreamIndex {
 
     fn seal_tail(&mut self, next: u64) {
         let (number, offset) = place(next);
-        let tail = core::mem::replace(&mut self.tail, Chunk::Dense(Dense::new(offset)));
+        let mut tail = core::mem::replace(&mut self.tail, Chunk::Dense(Dense::new(offset)));
         if tail.live() > 0 {
+            tail.seal();
             self.sealed.insert(self.tail_number, tail);
         }
         self.tail_number = number;

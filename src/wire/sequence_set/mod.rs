@@ -12,7 +12,7 @@ pub(super) use codec::{MAGIC, decode_prefix, verify_prefix};
 
 use core::fmt;
 
-use tree::{Ascending, Node, Tree, word_of};
+use tree::{Ascending, Node, Tree, WORDS, word_of};
 
 use crate::ids::Sequence;
 
@@ -75,6 +75,19 @@ impl SequenceSet {
             // Below the last sequence, so that there is a next word.
             start = end + 1;
         }
+    }
+
+    /// Puts in those of 2,048 neighbours whose bit is set, lowest first; `base` is the first of them, a
+    /// multiple of 2,048. Logarithmic, once for all of them.
+    pub(crate) fn insert_bits(&mut self, base: Sequence, bits: &[u64; WORDS]) {
+        self.make_balanced();
+        self.len += u64::from(self.tree.set_all(base.get(), bits));
+    }
+
+    /// The sequences as bits of 2,048 neighbours each, rising: the first of them, and a bit for each,
+    /// lowest first.
+    pub(crate) fn bits(&self) -> impl Iterator<Item = (Sequence, &[u64; WORDS])> + '_ {
+        self.tree.ascending().map(|node| (Sequence::new(node.base), &node.words))
     }
 
     /// Puts in all sequences of another set. Logarithmic for each 64.
@@ -302,5 +315,33 @@ impl Iterator for Runs<'_> {
             reaches_end = ones == 64;
         }
         Some((Sequence::new(first), count))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bits_make_the_same_bytes_as_their_sequences() {
+        let mut random = 1_u64;
+        let mut word = || {
+            random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+            if random >> 62 == 0 { 0 } else { random & random << 7 }
+        };
+        let (mut whole, mut single) = (SequenceSet::new(), SequenceSet::new());
+        for base in [4, 2, 9, 3, 4, 0, 12, 5, 6, 7, 2].map(|number| number * tree::SPAN) {
+            let bits: [u64; WORDS] = core::array::from_fn(|_| word());
+            whole.insert_bits(Sequence::new(base), &bits);
+            for at in (0..tree::SPAN).filter(|at| bits[word_of(*at)] >> (at % 64) & 1 == 1) {
+                single.insert(Sequence::new(base + at));
+            }
+        }
+        assert_eq!((whole.len(), whole.to_bytes()), (single.len(), single.to_bytes()));
+        let mut again = SequenceSet::new();
+        whole.bits().for_each(|(base, bits)| again.insert_bits(base, bits));
+        assert_eq!(again, single);
+        again.insert_bits(Sequence::ZERO, &[0; _]);
+        assert_eq!(again.len(), single.len());
     }
 }

@@ -68,11 +68,15 @@ impl Tree {
 
     /// The node that stands for a sequence.
     pub(super) fn find(&self, sequence: u64) -> Option<&Node> {
+        self.nodes.get(self.find_place(sequence)?)
+    }
+
+    fn find_place(&self, sequence: u64) -> Option<usize> {
         let base = base_of(sequence);
         let mut place = self.root;
         while let Some(node) = self.node(place) {
             if base == node.base {
-                return Some(node);
+                return Some(place as usize);
             }
             place = if base < node.base { node.left } else { node.right };
         }
@@ -86,6 +90,20 @@ impl Tree {
         }
         let mut added = 0;
         self.root = self.insert(self.root, start, bits, &mut added);
+        added
+    }
+
+    /// Sets bits of the node that stands for `base`, word by word; how many were not set before.
+    pub(super) fn set_all(&mut self, base: u64, bits: &[u64; WORDS]) -> u32 {
+        let base = base_of(base);
+        let Some(first) = bits.iter().position(|bits| *bits != 0) else { return 0 };
+        let mut added = self.set(base + 64 * first as u64, bits[first]);
+        if let Some(node) = self.find_place(base).and_then(|place| self.nodes.get_mut(place)) {
+            for (word, bits) in node.words.iter_mut().zip(bits) {
+                added += (bits & !*word).count_ones();
+                *word |= bits;
+            }
+        }
         added
     }
 
