@@ -22,6 +22,8 @@ pub struct BatchPlan {
     pub skips: PerMillion,
     /// How likely a batch has the id of the one before.
     pub same_id: PerMillion,
+    /// Whether it asks for nothing else, one batch behind the other.
+    pub only: bool,
 }
 
 /// What becomes of a batch on its publisher's side.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use jetwake::command::{Answer, Message};
 use jetwake::event::Request;
 use jetwake::ids::{ByteCount, GroupId, Index, RequestId, Sequence};
+use jetwake::limits::Limits;
 use jetwake::time::Duration;
 use serde_json::Value;
 
@@ -78,6 +79,15 @@ impl Default for ClientPlan {
     }
 }
 
+impl ClientPlan {
+    /// Whether every batch is one that a leader takes.
+    pub fn batches_fit(&self, limits: &Limits) -> bool {
+        let most = self.batches.most;
+        let bytes = (self.payload.end + AROUND_PAYLOAD) as u64 * most;
+        most <= limits.batch_messages as u64 && bytes <= limits.batch_bytes.get()
+    }
+}
+
 /// Something that a client wants done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Task {
@@ -112,6 +122,8 @@ impl Task {
     }
 }
 
+/// Bytes of a message of a batch at most, beside its payload.
+const AROUND_PAYLOAD: usize = 300;
 /// How often a batch is sent again that is refused.
 const REFUSALS: u32 = 10;
 /// Among how many of the newest messages is chosen which is taken back.
@@ -235,16 +247,19 @@ impl Client {
         if self.stopped || self.unfinished() >= self.plan.window {
             return None;
         }
-        self.next_of_batch(history)
-            .or_else(|| self.other_task(history))
-            .or_else(|| self.publish(history))
+        let next = self.next_of_batch(history);
+        if next.is_some() || self.plan.batches.only {
+            return next;
+        }
+        self.other_task(history).or_else(|| self.publish(history))
     }
 
     fn next_of_batch(&mut self, history: &mut History) -> Option<Task> {
-        let chance = self.plan.batches.begins;
+        let BatchPlan { begins: chance, only, .. } = self.plan.batches;
         if self.gathering.is_none() {
             let begun = self.again.take();
-            let begun = begun.or_else(|| self.dice.chance(chance).then(|| self.batch(history)));
+            let begun =
+                begun.or_else(|| (only || self.dice.chance(chance)).then(|| self.batch(history)));
             self.gathering = Some(Gathering::from_the_first(begun?));
         }
         let gathering = self.gathering.as_mut()?;
@@ -490,6 +505,39 @@ mod tests {
         );
         assert_eq!(refused, Told::Refused { code: 10077, text: "no".into() });
         assert!(matches!(json("nonsense"), Told::Gibberish(_)));
+    }
+
+    #[test]
+    fn who_publishes_batches_alone_sends_one_again_before_the_next() {
+        let batches = BatchPlan { most: 3, only: true, ..BatchPlan::default() };
+        let plan = ClientPlan { window: 1, batches, ..ClientPlan::default() };
+        assert!(plan.batches_fit(&Limits::default()));
+        assert!(!plan.batches_fit(&Limits { batch_messages: 2, ..Limits::default() }));
+        assert!(
+            !plan.batches_fit(&Limits { batch_bytes: ByteCount::new(1_000), ..Limits::default() })
+        );
+        let mut client = Client::new(0, plan, Dice::new(1));
+        let mut history = History::default();
+        let mut committed = 0;
+        for id in (1..100).map(RequestId::new) {
+            let task = client.next_task(&mut history);
+            let Some(Task::Member { batch, commits, .. }) = task else { panic!("{task:?}") };
+            // The first to be committed is not answered, and comes again as a whole.
+            assert_eq!(batch, committed);
+            client.asked(id, Task::Member { batch, place: 1, commits });
+            assert_eq!(client.next_task(&mut history), None);
+            match (commits, id.get() < 10) {
+                (true, true) => {
+                    client.give_up(id);
+                    client.sends_again(batch);
+                }
+                (commits, _) => {
+                    client.hear(id);
+                    committed += usize::from(commits);
+                }
+            }
+        }
+        assert!(committed > 10, "{committed}");
     }
 
     #[test]
