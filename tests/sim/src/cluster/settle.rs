@@ -49,10 +49,12 @@ impl Cluster {
     pub fn heal(&mut self) {
         self.tell(None, None, |_| Kind::Healed);
         self.members_rest = true;
-        self.network.conditions = NetworkConditions {
+        // The relief of bad weather may still come: what it finds as usual then is a fine network.
+        self.setup.network = NetworkConditions {
             names_senders: self.network.conditions.names_senders,
             ..NetworkConditions::default()
         };
+        self.network.conditions = self.setup.network.clone();
         self.network.muted.clear();
         for machine in self.machines() {
             self.network.hear_acks_of(machine);
