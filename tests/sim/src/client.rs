@@ -10,7 +10,7 @@ use jetwake::event::Request;
 use jetwake::ids::{ByteCount, GroupId, Index, RequestId, Sequence};
 use jetwake::limits::Limits;
 use jetwake::time::Duration;
-use serde_json::Value;
+use serde::Deserialize;
 
 use crate::batches::{self, BatchPlan, Gathering};
 use crate::dice::{Dice, PerMillion};
@@ -199,27 +199,38 @@ pub fn told(answer: &Answer) -> Told {
         other => return Told::Gibberish(format!("{other:?}")),
     };
     let gibberish = || Told::Gibberish(json.escape_ascii().to_string());
-    let Ok(value) = serde_json::from_slice::<Value>(json) else {
+    let Ok(fields) = serde_json::from_slice::<Fields>(json) else {
         return gibberish();
     };
-    if let Some(error) = value.get("error") {
-        let code = error.get("err_code").and_then(Value::as_u64).unwrap_or(0);
-        let text = error.get("description").and_then(Value::as_str).unwrap_or("").to_string();
-        return Told::Refused { code, text };
+    match fields {
+        Fields { error: Some(Error { err_code: code, description: text }), .. } => {
+            Told::Refused { code, text }
+        }
+        Fields { success: true, .. } => Told::Done,
+        Fields { index: Some(index), .. } => Told::Committed(Index::new(index)),
+        Fields { seq: Some(sequence), duplicate, .. } => {
+            Told::Acknowledged { sequence: Sequence::new(sequence), duplicate }
+        }
+        _ => gibberish(),
     }
-    if value.get("success").and_then(Value::as_bool) == Some(true) {
-        return Told::Done;
-    }
-    if let Some(index) = value.get("index").and_then(Value::as_u64) {
-        return Told::Committed(Index::new(index));
-    }
-    match value.get("seq").and_then(Value::as_u64) {
-        Some(sequence) => Told::Acknowledged {
-            sequence: Sequence::new(sequence),
-            duplicate: value.get("duplicate").and_then(Value::as_bool).unwrap_or(false),
-        },
-        None => gibberish(),
-    }
+}
+
+/// What a client reads of an answer.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Fields {
+    error: Option<Error>,
+    success: bool,
+    index: Option<u64>,
+    seq: Option<u64>,
+    duplicate: bool,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Error {
+    err_code: u64,
+    description: String,
 }
 
 impl Client {
@@ -362,12 +373,11 @@ impl Client {
             return None;
         }
         self.published += 1;
-        let id = Bytes::from(format!("c{}-{}", self.number, self.published));
-        let text = id.escape_ascii();
-        let header = Bytes::from(format!("NATS/1.0\r\nNats-Msg-Id: {text}\r\n\r\n"));
-        let name = format!("{text}");
+        let name = format!("c{}-{}", self.number, self.published);
+        let header = Bytes::from(format!("NATS/1.0\r\nNats-Msg-Id: {name}\r\n\r\n"));
         let payload = body(&mut self.dice, &name, &self.plan.payload);
         let subject = self.subject();
+        let id = Bytes::from(name);
         Some(Task::Publish(history.publish(Publication { id, subject, header, payload })))
     }
 
