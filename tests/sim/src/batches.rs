@@ -3,6 +3,8 @@
 //! A message id tells the batch, the message's place in it and how many there are to be, so that whoever
 //! finds one message knows which others belong to it.
 
+use std::io::Write;
+
 use bytes::Bytes;
 use jetwake::event::Request;
 
@@ -22,6 +24,8 @@ pub struct BatchPlan {
     pub skips: PerMillion,
     /// How likely a batch has the id of the one before.
     pub same_id: PerMillion,
+    /// Whether it asks for nothing else, one batch behind the other.
+    pub only: bool,
 }
 
 /// What becomes of a batch on its publisher's side.
@@ -124,23 +128,38 @@ impl Place {
     }
 }
 
+/// Room for a place, and for a header beside the ids in it, so that neither has to grow.
+const PLACE: usize = 12;
+const HEADER: usize = 110;
+
+/// Appends text; a vector takes all that is written to it.
+fn put(bytes: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    bytes.write_fmt(text).expect("a vector takes all");
+}
+
 fn message_id(batch: &[u8], place: u64, count: u64) -> Bytes {
-    Bytes::from([batch, format!("-{place}/{count}").as_bytes()].concat())
+    let mut id = Vec::with_capacity(batch.len() + PLACE);
+    id.extend_from_slice(batch);
+    put(&mut id, format_args!("-{place}/{count}"));
+    id.into()
 }
 
 /// The header of a message of a batch.
 fn header(message_id: &[u8], batch: &[u8], place: usize, commit: &str) -> Bytes {
-    let mut header = b"NATS/1.0\r\n".to_vec();
-    let mut field = |name: &str, value: &[u8]| {
-        if !value.is_empty() {
-            header.extend([name.as_bytes(), b": ", value, b"\r\n"].concat());
-        }
-    };
-    field("Nats-Msg-Id", message_id);
-    field("Nats-Batch-Id", batch);
-    field("Nats-Batch-Sequence", place.to_string().as_bytes());
-    field("Nats-Batch-Commit", commit.as_bytes());
-    header.extend(b"\r\n");
+    let mut header = Vec::with_capacity(HEADER + message_id.len() + batch.len());
+    header.extend_from_slice(b"NATS/1.0\r\n");
+    if !message_id.is_empty() {
+        header.extend_from_slice(b"Nats-Msg-Id: ");
+        header.extend_from_slice(message_id);
+        header.extend_from_slice(b"\r\n");
+    }
+    header.extend_from_slice(b"Nats-Batch-Id: ");
+    header.extend_from_slice(batch);
+    put(&mut header, format_args!("\r\nNats-Batch-Sequence: {place}\r\n"));
+    if !commit.is_empty() {
+        put(&mut header, format_args!("Nats-Batch-Commit: {commit}\r\n"));
+    }
+    header.extend_from_slice(b"\r\n");
     header.into()
 }
 

@@ -8,8 +8,9 @@ use bytes::Bytes;
 use jetwake::command::{Answer, Message};
 use jetwake::event::Request;
 use jetwake::ids::{ByteCount, GroupId, Index, RequestId, Sequence};
+use jetwake::limits::Limits;
 use jetwake::time::Duration;
-use serde_json::Value;
+use serde::Deserialize;
 
 use crate::batches::{self, BatchPlan, Gathering};
 use crate::dice::{Dice, PerMillion};
@@ -78,6 +79,15 @@ impl Default for ClientPlan {
     }
 }
 
+impl ClientPlan {
+    /// Whether every batch is one that a leader takes.
+    pub fn batches_fit(&self, limits: &Limits) -> bool {
+        let most = self.batches.most;
+        let bytes = (self.payload.end + AROUND_PAYLOAD) as u64 * most;
+        most <= limits.batch_messages as u64 && bytes <= limits.batch_bytes.get()
+    }
+}
+
 /// Something that a client wants done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Task {
@@ -112,6 +122,8 @@ impl Task {
     }
 }
 
+/// Bytes of a message of a batch at most, beside its payload.
+const AROUND_PAYLOAD: usize = 300;
 /// How often a batch is sent again that is refused.
 const REFUSALS: u32 = 10;
 /// Among how many of the newest messages is chosen which is taken back.
@@ -187,27 +199,38 @@ pub fn told(answer: &Answer) -> Told {
         other => return Told::Gibberish(format!("{other:?}")),
     };
     let gibberish = || Told::Gibberish(json.escape_ascii().to_string());
-    let Ok(value) = serde_json::from_slice::<Value>(json) else {
+    let Ok(fields) = serde_json::from_slice::<Fields>(json) else {
         return gibberish();
     };
-    if let Some(error) = value.get("error") {
-        let code = error.get("err_code").and_then(Value::as_u64).unwrap_or(0);
-        let text = error.get("description").and_then(Value::as_str).unwrap_or("").to_string();
-        return Told::Refused { code, text };
+    match fields {
+        Fields { error: Some(Error { err_code: code, description: text }), .. } => {
+            Told::Refused { code, text }
+        }
+        Fields { success: true, .. } => Told::Done,
+        Fields { index: Some(index), .. } => Told::Committed(Index::new(index)),
+        Fields { seq: Some(sequence), duplicate, .. } => {
+            Told::Acknowledged { sequence: Sequence::new(sequence), duplicate }
+        }
+        _ => gibberish(),
     }
-    if value.get("success").and_then(Value::as_bool) == Some(true) {
-        return Told::Done;
-    }
-    if let Some(index) = value.get("index").and_then(Value::as_u64) {
-        return Told::Committed(Index::new(index));
-    }
-    match value.get("seq").and_then(Value::as_u64) {
-        Some(sequence) => Told::Acknowledged {
-            sequence: Sequence::new(sequence),
-            duplicate: value.get("duplicate").and_then(Value::as_bool).unwrap_or(false),
-        },
-        None => gibberish(),
-    }
+}
+
+/// What a client reads of an answer.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Fields {
+    error: Option<Error>,
+    success: bool,
+    index: Option<u64>,
+    seq: Option<u64>,
+    duplicate: bool,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Error {
+    err_code: u64,
+    description: String,
 }
 
 impl Client {
@@ -235,16 +258,19 @@ impl Client {
         if self.stopped || self.unfinished() >= self.plan.window {
             return None;
         }
-        self.next_of_batch(history)
-            .or_else(|| self.other_task(history))
-            .or_else(|| self.publish(history))
+        let next = self.next_of_batch(history);
+        if next.is_some() || self.plan.batches.only {
+            return next;
+        }
+        self.other_task(history).or_else(|| self.publish(history))
     }
 
     fn next_of_batch(&mut self, history: &mut History) -> Option<Task> {
-        let chance = self.plan.batches.begins;
+        let BatchPlan { begins: chance, only, .. } = self.plan.batches;
         if self.gathering.is_none() {
             let begun = self.again.take();
-            let begun = begun.or_else(|| self.dice.chance(chance).then(|| self.batch(history)));
+            let begun =
+                begun.or_else(|| (only || self.dice.chance(chance)).then(|| self.batch(history)));
             self.gathering = Some(Gathering::from_the_first(begun?));
         }
         let gathering = self.gathering.as_mut()?;
@@ -347,12 +373,11 @@ impl Client {
             return None;
         }
         self.published += 1;
-        let id = Bytes::from(format!("c{}-{}", self.number, self.published));
-        let text = id.escape_ascii();
-        let header = Bytes::from(format!("NATS/1.0\r\nNats-Msg-Id: {text}\r\n\r\n"));
-        let name = format!("{text}");
+        let name = format!("c{}-{}", self.number, self.published);
+        let header = Bytes::from(format!("NATS/1.0\r\nNats-Msg-Id: {name}\r\n\r\n"));
         let payload = body(&mut self.dice, &name, &self.plan.payload);
         let subject = self.subject();
+        let id = Bytes::from(name);
         Some(Task::Publish(history.publish(Publication { id, subject, header, payload })))
     }
 
@@ -490,6 +515,39 @@ mod tests {
         );
         assert_eq!(refused, Told::Refused { code: 10077, text: "no".into() });
         assert!(matches!(json("nonsense"), Told::Gibberish(_)));
+    }
+
+    #[test]
+    fn who_publishes_batches_alone_sends_one_again_before_the_next() {
+        let batches = BatchPlan { most: 3, only: true, ..BatchPlan::default() };
+        let plan = ClientPlan { window: 1, batches, ..ClientPlan::default() };
+        assert!(plan.batches_fit(&Limits::default()));
+        assert!(!plan.batches_fit(&Limits { batch_messages: 2, ..Limits::default() }));
+        assert!(
+            !plan.batches_fit(&Limits { batch_bytes: ByteCount::new(1_000), ..Limits::default() })
+        );
+        let mut client = Client::new(0, plan, Dice::new(1));
+        let mut history = History::default();
+        let mut committed = 0;
+        for id in (1..100).map(RequestId::new) {
+            let task = client.next_task(&mut history);
+            let Some(Task::Member { batch, commits, .. }) = task else { panic!("{task:?}") };
+            // The first to be committed is not answered, and comes again as a whole.
+            assert_eq!(batch, committed);
+            client.asked(id, Task::Member { batch, place: 1, commits });
+            assert_eq!(client.next_task(&mut history), None);
+            match (commits, id.get() < 10) {
+                (true, true) => {
+                    client.give_up(id);
+                    client.sends_again(batch);
+                }
+                (commits, _) => {
+                    client.hear(id);
+                    committed += usize::from(commits);
+                }
+            }
+        }
+        assert!(committed > 10, "{committed}");
     }
 
     #[test]

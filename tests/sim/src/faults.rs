@@ -179,7 +179,7 @@ pub enum Relief {
     Disk(Machine),
     /// A disk has space again, and the process is started anew if it was told of the lack.
     Space(Machine),
-    /// The weather is fine.
+    /// The weather is as it usually is in this network.
     Weather,
     /// A clock runs as it did before.
     Clock(Machine),
@@ -440,9 +440,8 @@ impl Cluster {
                 self.repair(machine);
             }
             Relief::Weather => {
-                let names_senders = self.network_mut().conditions.names_senders;
-                let fine = NetworkConditions { names_senders, ..NetworkConditions::default() };
-                self.network_mut().conditions = fine;
+                let usual = self.setup().network.clone();
+                self.network_mut().conditions = usual;
             }
             Relief::Clock(machine) => self.drift_clock(machine, 0),
             Relief::Acks(machine) => self.network_mut().hear_acks_of(machine),

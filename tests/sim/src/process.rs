@@ -41,6 +41,8 @@ pub struct Process {
     pub roles: BTreeMap<GroupId, (Role, Term, Option<PeerId>)>,
     /// What it last said of the members of each group, and whether that was committed.
     pub members: BTreeMap<GroupId, (Vec<PeerId>, bool)>,
+    /// Whether it said of any group that it stands aside.
+    pub told_aside: bool,
     /// The machines of its plain groups.
     pub machines: BTreeMap<GroupId, PlainMachine>,
     /// How many events it was handed.
@@ -138,6 +140,7 @@ impl Process {
             dies_at_change: None,
             roles: BTreeMap::new(),
             members: BTreeMap::new(),
+            told_aside: false,
             machines: BTreeMap::new(),
             events: 0,
             told_connected: vec![false; machines],
@@ -162,6 +165,7 @@ impl Process {
         self.dies_at_change = None;
         self.roles.clear();
         self.members.clear();
+        self.told_aside = false;
         self.machines.clear();
         self.makings.clear();
         self.told_connected.fill(false);

@@ -15,6 +15,7 @@ use crate::cluster::Cluster;
 use crate::coverage::Coverage;
 use crate::dice::{Dice, PerMillion};
 use crate::faults::{self, Fault, FaultPlan};
+use crate::network::NetworkConditions;
 use crate::record::Record;
 use crate::setup::{Setup, stream};
 use crate::story::Detail;
@@ -103,12 +104,14 @@ pub fn run(seed: u64, options: &Options) -> Outcome {
 pub fn attempt(seed: u64, options: &Options, detail: Detail) -> Outcome {
     let mut dice = Dice::new(seed);
     let mut setup = draw_setup(options, &mut dice);
-    draw_parts(&mut setup, &mut Dice::new(!seed));
+    let mut apart = Dice::new(!seed);
+    draw_parts(&mut setup, &mut apart);
+    draw_losses(&mut setup, &mut apart);
     (setup.detail, setup.digest) = (detail, options.digest);
     let mut plan = FaultPlan::drawn(&options.faults, &setup, &mut dice);
     let machines = setup.machines;
     let mut cluster = Cluster::new(dice.bits(), setup);
-    add_clients(&mut cluster, &mut dice);
+    add_clients(&mut cluster, &mut dice, &mut apart);
     let mut strikes = Vec::new();
     let played = AssertUnwindSafe(|| play(&mut cluster, &mut plan, options, &mut strikes));
     let died = catch_unwind(played).err();
@@ -194,17 +197,55 @@ fn draw_stream(name: &str, dice: &mut Dice) -> GroupKind {
     GroupKind::Stream(StreamConfig { allow_atomic: dice.chance(700_000), ..config })
 }
 
-/// One or two clients for each group.
-fn add_clients(cluster: &mut Cluster, dice: &mut Dice) {
+/// Some networks lose and mix up a few messages all the time, not only while the weather is bad: what
+/// takes long, or comes when a fault is over, meets that too.
+fn draw_losses(setup: &mut Setup, dice: &mut Dice) {
+    let mut up_to = |most| dice.below(most) as PerMillion;
+    let (drops, doubles, overtaken) = (up_to(30_000), up_to(10_000), up_to(150_000));
+    if dice.chance(250_000) {
+        setup.network = NetworkConditions { drops, doubles, overtaken, ..setup.network.clone() };
+    }
+}
+
+/// One or two clients for each group. Some streams are written to by batches alone, so that nothing
+/// parts what one leader left half done from what the next one begins with.
+fn add_clients(cluster: &mut Cluster, dice: &mut Dice, apart: &mut Dice) {
     for group in 0..cluster.setup().groups.len() as u32 {
         let kind = cluster.setup().groups[group as usize].clone();
+        let only = OnlyBatches::drawn(apart);
         for _ in 0..=dice.below(2) {
             let mut plan = ClientPlan { group: GroupId(group), ..draw_client(dice) };
             if matches!(&kind, GroupKind::Stream(stream) if stream.allow_atomic) {
                 plan.batches = draw_batches(dice);
+                let limits = &cluster.setup().limits;
+                plan = only.and_then(|only| only.client(&plan, limits)).unwrap_or(plan);
             }
             cluster.add_client(plan);
         }
+    }
+}
+
+/// How all clients of a stream publish that is written to by batches alone.
+#[derive(Clone, Copy)]
+struct OnlyBatches {
+    most: u64,
+    /// Whether they await an answer before they send anything else; who is not answered sends the same
+    /// batch again.
+    awaits: bool,
+}
+
+impl OnlyBatches {
+    fn drawn(dice: &mut Dice) -> Option<Self> {
+        let (only, most, awaits) = (dice.chance(330_000), 8 << dice.below(4), dice.chance(500_000));
+        only.then_some(Self { most, awaits })
+    }
+
+    /// A client that does as they do, if a leader takes such batches.
+    fn client(self, plan: &ClientPlan, limits: &Limits) -> Option<ClientPlan> {
+        let batches = BatchPlan { only: true, most: self.most, ..plan.batches };
+        let window = if self.awaits { 1 } else { plan.window };
+        let plan = ClientPlan { batches, window, ..plan.clone() };
+        plan.batches_fit(limits).then_some(plan)
     }
 }
 
@@ -216,6 +257,7 @@ fn draw_batches(dice: &mut Dice) -> BatchPlan {
         leaves: dice.below(200_000) as PerMillion,
         skips: dice.below(100_000) as PerMillion,
         same_id: [0, 500_000, 1_000_000][dice.place(3)],
+        only: false,
     }
 }
 

@@ -1,13 +1,13 @@
 //! The way between clients and nodes: whom they ask, what gets lost, what they remember.
 
-use jetwake::command::{Answer, Message};
+use jetwake::command::Message;
 use jetwake::event::Request;
 use jetwake::ids::{GroupId, RequestId, Sequence};
 use jetwake::time::Duration;
 
 use super::{Asker, Cluster, Due};
 use crate::checkers::batches_whole;
-use crate::client::{Client, ClientPlan, Task, Told, told};
+use crate::client::{Client, ClientPlan, Task, Told};
 use crate::dice::PerMillion;
 use crate::history::History;
 use crate::network::Machine;
@@ -117,12 +117,12 @@ impl Cluster {
         }
     }
 
-    pub(super) fn answer_travels(&mut self, number: usize, id: RequestId, answer: Answer) {
+    pub(super) fn answer_travels(&mut self, number: usize, id: RequestId, told: Told) {
         let client = &mut self.clients[number];
         let losses = client.plan.losses;
         let travels = travel(client);
         if !client.dice().chance(losses) {
-            self.agenda.put(self.now + travels, Due::ClientHears(number, id, answer));
+            self.agenda.put(self.now + travels, Due::ClientHears(number, id, told));
         }
     }
 
@@ -158,10 +158,9 @@ impl Cluster {
         self.client_asks(number, task);
     }
 
-    pub(super) fn client_hears(&mut self, number: usize, id: RequestId, answer: &Answer) {
+    pub(super) fn client_hears(&mut self, number: usize, id: RequestId, told: Told) {
         let Some((task, waited)) = self.clients[number].hear(id) else { return };
         let group = self.clients[number].plan.group;
-        let told = told(answer);
         if let Told::Refused { code, text } = &told {
             self.coverage.count("requests refused");
             self.tell_at(Detail::Messages, None, Some(group), |_| {

@@ -25,7 +25,7 @@ use jetwake::time::{Duration, Time};
 
 use crate::agenda::Agenda;
 use crate::checkers::{self, Checker, Inboxes, Scene, Seen, Violation, budget_at_zero};
-use crate::client::{Client, Task};
+use crate::client::{Client, Task, Told};
 use crate::clock::Clock;
 use crate::coverage::Coverage;
 use crate::dice::Dice;
@@ -95,7 +95,7 @@ enum Due {
     Restart(Machine),
     Relief(Relief),
     ClientActs(usize),
-    ClientHears(usize, RequestId, Answer),
+    ClientHears(usize, RequestId, Told),
     ClientGivesUp(usize, RequestId),
     ClientRetries(usize, Task),
     ClientRefused(usize, RequestId),
@@ -305,7 +305,7 @@ impl Cluster {
             }
             Due::Relief(relief) => self.relieve(relief),
             Due::ClientActs(client) => self.client_acts(client),
-            Due::ClientHears(client, id, answer) => self.client_hears(client, id, &answer),
+            Due::ClientHears(client, id, told) => self.client_hears(client, id, told),
             Due::ClientGivesUp(client, id) => self.client_gives_up(client, id),
             Due::ClientRetries(client, task) => self.client_retries(client, task),
             Due::ClientRefused(client, id) => self.client_gives_up(client, id),

@@ -139,7 +139,7 @@ impl Cluster {
         self.agenda.put(at, Due::Disk { machine, incarnation, work });
     }
 
-    fn send(&mut self, to: &Destination, envelope: Envelope) {
+    fn send(&mut self, to: &Destination, mut envelope: Envelope) {
         let from = envelope.from;
         let reply_is_literal = envelope.reply.as_ref().is_none_or(|r| is_literal(r.as_bytes()));
         if !is_literal(envelope.subject.as_bytes()) || !reply_is_literal {
@@ -166,7 +166,7 @@ impl Cluster {
             let doubled = passage.arrivals.len().saturating_sub(1);
             self.coverage.add("messages doubled", doubled as u64);
             self.tell_message(&envelope, to, &passage);
-            let envelope = Envelope { to, ..envelope.clone() };
+            envelope.to = to;
             self.network.remember(&envelope);
             for at in passage.arrivals {
                 self.agenda.put(at, Due::Arrival(envelope.clone()));
@@ -209,7 +209,7 @@ impl Cluster {
             Asker::Client(client) => {
                 let told = told(&answer);
                 self.look_at_acknowledgement(machine, pending.group, client, id, &told);
-                self.answer_travels(client, id, answer);
+                self.answer_travels(client, id, told);
             }
         }
     }
@@ -312,7 +312,10 @@ impl Cluster {
             },
             Report::Snapshot { installed: true, .. } => "snapshots installed",
             Report::Snapshot { installed: false, .. } => "snapshots taken",
-            Report::StoodAside(_) => "groups that stood aside",
+            Report::StoodAside(_) => {
+                self.processes[machine.0].told_aside = true;
+                "groups that stood aside"
+            }
             Report::Members { members, committed } => {
                 self.count_members(machine, group, members, *committed)
             }

@@ -30,6 +30,8 @@ const PROGRESS: &str = "progress once the faults are over";
 
 /// How often a snapshot is asked for at the end, until it is the newest.
 const SNAPSHOTS: usize = 5;
+/// How often it is seen who is furthest behind, while somebody waits.
+const LOOK_BEHIND: Duration = Duration::from_millis(20);
 /// How often patience begins anew, at most.
 const PATIENCES: u32 = 10;
 /// How many messages are published once more to each leader at the end.
@@ -49,10 +51,12 @@ impl Cluster {
     pub fn heal(&mut self) {
         self.tell(None, None, |_| Kind::Healed);
         self.members_rest = true;
-        self.network.conditions = NetworkConditions {
+        // The relief of bad weather may still come: what it finds as usual then is a fine network.
+        self.setup.network = NetworkConditions {
             names_senders: self.network.conditions.names_senders,
             ..NetworkConditions::default()
         };
+        self.network.conditions = self.setup.network.clone();
         self.network.muted.clear();
         for machine in self.machines() {
             self.network.hear_acks_of(machine);
@@ -82,7 +86,8 @@ impl Cluster {
 
     /// Whether a machine's node takes no part in one of its groups.
     pub fn stands_aside(&self, machine: Machine) -> bool {
-        let Some(node) = &self.processes[machine.0].node else { return false };
+        let process = &self.processes[machine.0];
+        let Some(node) = process.node.as_ref().filter(|_| process.told_aside) else { return false };
         self.groups().any(|group| node.status(group).is_some_and(|status| status.aside.is_some()))
     }
 
@@ -185,15 +190,21 @@ impl Cluster {
     fn rest(&mut self, what: &str, patience: Duration, so: impl Fn(&Self) -> bool) {
         let (from, at_most) = (self.now, self.now + patience * PATIENCES);
         let mut until = self.now + patience;
-        let mut furthest_behind = self.furthest_behind();
+        // To see who is furthest behind costs more than most glances.
+        let (mut furthest_behind, mut seen) = (self.furthest_behind(), self.now);
         let mut restarted = BTreeSet::new();
         while !so(self) && self.advance(until.min(self.now + GLANCE)) {
             self.restart_who_stands_aside(&mut restarted);
+            if self.now < until.min(seen + LOOK_BEHIND) {
+                continue;
+            }
             let behind = self.furthest_behind();
             if behind != furthest_behind {
-                until = at_most.min(self.now + patience);
+                // Whoever got on did so after it was seen last.
+                until = at_most.min(seen + patience);
                 furthest_behind = behind;
             }
+            seen = self.now;
             if self.now >= until && !so(self) {
                 let stand = self.describe_stand();
                 let text = format!("waited from {from} until {until}, but not: {what}\n{stand}");
