@@ -13,6 +13,7 @@ use jetwake::time::Duration;
 use serde_json::Value;
 
 use crate::batches::{self, BatchPlan, Gathering};
+use crate::deliveries::{Delivery, DeliveryPlan, Step};
 use crate::dice::{Dice, PerMillion};
 use crate::history::{History, Publication};
 
@@ -45,6 +46,8 @@ pub struct ClientPlan {
     pub repeats: PerMillion,
     /// How it publishes batches.
     pub batches: BatchPlan,
+    /// How it delivers the messages of a consumer; it does nothing else then.
+    pub deliveries: Option<DeliveryPlan>,
     /// How likely it has somebody forward a message, in a plain group.
     pub forwards: PerMillion,
     /// After how long it gives up on an answer.
@@ -71,6 +74,7 @@ impl Default for ClientPlan {
             reads: 0,
             repeats: 0,
             batches: BatchPlan::default(),
+            deliveries: None,
             forwards: 0,
             timeout: Duration::from_secs(3),
             backoff: Duration::from_millis(200),
@@ -101,6 +105,8 @@ pub enum Task {
     Purge(usize),
     /// Read from here.
     Read(Sequence),
+    /// Take a step of a consumer.
+    Step(Step),
     /// Send a message of a batch.
     Member {
         /// The batch's number.
@@ -170,6 +176,8 @@ pub enum Told {
     Done,
     /// A message of a batch waits for the others.
     Kept,
+    /// A delivery is granted.
+    Delivered(Delivery),
     /// It is refused.
     Refused {
         /// Upstream's error code.
@@ -206,6 +214,9 @@ pub fn told(answer: &Answer) -> Told {
         let code = error.get("err_code").and_then(Value::as_u64).unwrap_or(0);
         let text = error.get("description").and_then(Value::as_str).unwrap_or("").to_string();
         return Told::Refused { code, text };
+    }
+    if let Some(delivery) = Delivery::told(&value) {
+        return Told::Delivered(delivery);
     }
     if value.get("success").and_then(Value::as_bool) == Some(true) {
         return Told::Done;
@@ -246,6 +257,9 @@ impl Client {
     pub fn next_task(&mut self, history: &mut History) -> Option<Task> {
         if self.stopped || self.unfinished() >= self.plan.window {
             return None;
+        }
+        if let Some(plan) = &self.plan.deliveries {
+            return Some(Task::Step(history.deliveries.next_step(plan, &mut self.dice)));
         }
         let next = self.next_of_batch(history);
         if next.is_some() || self.plan.batches.only {
@@ -394,6 +408,7 @@ impl Client {
                 let batch = &history.batches()[batch];
                 batch.request(place, history).expect("a batch has a message at each of its places")
             }
+            Task::Step(step) => step.request(),
             Task::Read(first) => Request::Read { first, most: 50, bytes: ByteCount::new(50_000) },
         }
     }
