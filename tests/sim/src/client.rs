@@ -13,6 +13,7 @@ use jetwake::time::Duration;
 use serde::Deserialize;
 
 use crate::batches::{self, BatchPlan, Gathering};
+use crate::deliveries::{Delivery, DeliveryPlan, Step};
 use crate::dice::{Dice, PerMillion};
 use crate::history::{History, Publication};
 
@@ -45,6 +46,8 @@ pub struct ClientPlan {
     pub repeats: PerMillion,
     /// How it publishes batches.
     pub batches: BatchPlan,
+    /// How it delivers the messages of a consumer; it does nothing else then.
+    pub deliveries: Option<DeliveryPlan>,
     /// How likely it has somebody forward a message, in a plain group.
     pub forwards: PerMillion,
     /// After how long it gives up on an answer.
@@ -71,6 +74,7 @@ impl Default for ClientPlan {
             reads: 0,
             repeats: 0,
             batches: BatchPlan::default(),
+            deliveries: None,
             forwards: 0,
             timeout: Duration::from_secs(3),
             backoff: Duration::from_millis(200),
@@ -101,6 +105,8 @@ pub enum Task {
     Purge(usize),
     /// Read from here.
     Read(Sequence),
+    /// Take a step of a consumer.
+    Step(Step),
     /// Send a message of a batch.
     Member {
         /// The batch's number.
@@ -170,6 +176,8 @@ pub enum Told {
     Done,
     /// A message of a batch waits for the others.
     Kept,
+    /// A delivery is granted.
+    Delivered(Delivery),
     /// It is refused.
     Refused {
         /// Upstream's error code.
@@ -206,6 +214,10 @@ pub fn told(answer: &Answer) -> Told {
         Fields { error: Some(Error { err_code: code, description: text }), .. } => {
             Told::Refused { code, text }
         }
+        Fields { consumer_seq: Some(number), stream_seq, deliveries, exceeded, .. } => {
+            let (number, message) = (Sequence::new(number), Sequence::new(stream_seq));
+            Told::Delivered(Delivery { number, message, count: deliveries, exceeded })
+        }
         Fields { success: true, .. } => Told::Done,
         Fields { index: Some(index), .. } => Told::Committed(Index::new(index)),
         Fields { seq: Some(sequence), duplicate, .. } => {
@@ -224,6 +236,10 @@ struct Fields {
     index: Option<u64>,
     seq: Option<u64>,
     duplicate: bool,
+    consumer_seq: Option<u64>,
+    stream_seq: u64,
+    deliveries: u64,
+    exceeded: bool,
 }
 
 #[derive(Default, Deserialize)]
@@ -257,6 +273,9 @@ impl Client {
     pub fn next_task(&mut self, history: &mut History) -> Option<Task> {
         if self.stopped || self.unfinished() >= self.plan.window {
             return None;
+        }
+        if let Some(plan) = &self.plan.deliveries {
+            return Some(Task::Step(history.deliveries.next_step(plan, &mut self.dice)));
         }
         let next = self.next_of_batch(history);
         if next.is_some() || self.plan.batches.only {
@@ -404,6 +423,7 @@ impl Client {
                 let batch = &history.batches()[batch];
                 batch.request(place, history).expect("a batch has a message at each of its places")
             }
+            Task::Step(step) => step.request(),
             Task::Read(first) => Request::Read { first, most: 50, bytes: ByteCount::new(50_000) },
         }
     }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use jetwake::ids::Sequence;
 
 use crate::batches::{Batch, Place};
+use crate::deliveries::Deliveries;
 
 /// A message that a client publishes, again and again until it is acknowledged.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +62,8 @@ pub struct History {
     committed: BTreeSet<usize>,
     /// How often a client was told that a message is stored.
     acknowledgements: u64,
+    /// What was asked and told of a consumer.
+    pub deliveries: Deliveries,
 }
 
 impl History {

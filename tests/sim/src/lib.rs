@@ -28,6 +28,7 @@ pub mod client;
 pub mod clock;
 pub mod cluster;
 pub mod coverage;
+pub mod deliveries;
 pub mod dice;
 pub mod disk;
 pub mod faults;

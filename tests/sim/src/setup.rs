@@ -75,7 +75,11 @@ impl Setup {
 
     /// The name of a group on the wire.
     pub fn group_name(&self, group: usize) -> GroupName {
-        let kind = if matches!(self.groups[group], GroupKind::Plain) { "P" } else { "S" };
+        let kind = match self.groups[group] {
+            GroupKind::Plain => "P",
+            GroupKind::Consumer(_) => "C",
+            _ => "S",
+        };
         GroupName::new(format!("{kind}-R{}F-sim{group:05}", self.machines))
             .expect("letters, digits and dashes are one token")
     }

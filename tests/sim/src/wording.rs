@@ -17,6 +17,7 @@ use jetwake::wire::{
 };
 
 use crate::client::Told;
+use crate::deliveries::Delivery;
 use crate::records;
 
 /// How many entries of a record are told one by one.
@@ -421,6 +422,10 @@ pub fn told(told: &Told) -> String {
         Told::Done => "done".into(),
         Told::Refused { code, text } => format!("refused, {text} ({code})"),
         Told::Kept => "kept".into(),
+        Told::Delivered(delivery) => {
+            let Delivery { number, message, count, .. } = delivery;
+            format!("delivery {number}, of message {message} for the time {count}")
+        }
         Told::Messages { messages, .. } => format!("{} messages", messages.len()),
         Told::Gibberish(text) => text.replace('\\', ""),
     }

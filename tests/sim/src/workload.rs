@@ -6,13 +6,14 @@ use jetwake::config::GroupKind;
 use jetwake::ids::{ByteCount, GroupId};
 use jetwake::limits::{Limits, Timers};
 use jetwake::time::{Duration, Time};
-use jetwake::wire::StreamConfig;
+use jetwake::wire::{AckPolicy, ConsumerConfig, StreamConfig};
 
 use crate::batches::BatchPlan;
 use crate::checkers::Violation;
 use crate::client::ClientPlan;
 use crate::cluster::Cluster;
 use crate::coverage::Coverage;
+use crate::deliveries::DeliveryPlan;
 use crate::dice::{Dice, PerMillion};
 use crate::faults::{self, Fault, FaultPlan};
 use crate::network::NetworkConditions;
@@ -107,6 +108,7 @@ pub fn attempt(seed: u64, options: &Options, detail: Detail) -> Outcome {
     let mut apart = Dice::new(!seed);
     draw_parts(&mut setup, &mut apart);
     draw_losses(&mut setup, &mut apart);
+    draw_consumer(&mut setup, options, &mut apart);
     (setup.detail, setup.digest) = (detail, options.digest);
     let mut plan = FaultPlan::drawn(&options.faults, &setup, &mut dice);
     let machines = setup.machines;
@@ -197,6 +199,28 @@ fn draw_stream(name: &str, dice: &mut Dice) -> GroupKind {
     GroupKind::Stream(StreamConfig { allow_atomic: dice.chance(700_000), ..config })
 }
 
+/// Some runs have a consumer, too.
+fn draw_consumer(setup: &mut Setup, options: &Options, dice: &mut Dice) {
+    let config = ConsumerConfig {
+        durable_name: "d".into(),
+        ack_policy: [AckPolicy::Explicit, AckPolicy::Explicit, AckPolicy::None][dice.place(3)],
+        max_deliver: [-1, -1, 3][dice.place(3)],
+        max_ack_pending: [10, 1_000, 0][dice.place(3)],
+        ..ConsumerConfig::default()
+    };
+    if dice.chance(200_000) && options.groups == Groups::Mixed {
+        setup.groups.push(GroupKind::Consumer(config));
+    }
+}
+
+fn draw_deliveries(dice: &mut Dice) -> DeliveryPlan {
+    DeliveryPlan {
+        acknowledges: [100_000, 450_000, 490_000, 700_000][dice.place(4)],
+        again: [0, 50_000, 400_000][dice.place(3)],
+        skips: [0, 20_000][dice.place(2)],
+    }
+}
+
 /// Some networks lose and mix up a few messages all the time, not only while the weather is bad: what
 /// takes long, or comes when a fault is over, meets that too.
 fn draw_losses(setup: &mut Setup, dice: &mut Dice) {
@@ -215,6 +239,9 @@ fn add_clients(cluster: &mut Cluster, dice: &mut Dice, apart: &mut Dice) {
         let only = OnlyBatches::drawn(apart);
         for _ in 0..=dice.below(2) {
             let mut plan = ClientPlan { group: GroupId(group), ..draw_client(dice) };
+            if matches!(&kind, GroupKind::Consumer(_)) {
+                plan.deliveries = Some(draw_deliveries(apart));
+            }
             if matches!(&kind, GroupKind::Stream(stream) if stream.allow_atomic) {
                 plan.batches = draw_batches(dice);
                 let limits = &cluster.setup().limits;

@@ -8,6 +8,7 @@ use jetwake::time::Duration;
 use super::{Asker, Cluster, Due};
 use crate::checkers::batches_whole;
 use crate::client::{Client, ClientPlan, Task, Told};
+use crate::deliveries::Step;
 use crate::dice::PerMillion;
 use crate::history::History;
 use crate::network::Machine;
@@ -196,6 +197,15 @@ impl Cluster {
                 let first = history.commit(number);
                 Ok(if first { "publishes acknowledged" } else { "publishes acknowledged again" })
             }
+            (Task::Step(Step::Deliver(asked)), Told::Delivered(delivery)) => {
+                history.deliveries.delivered(asked, delivery)?;
+                Ok(if delivery.count == 1 { "deliveries" } else { "deliveries of the same again" })
+            }
+            (Task::Step(Step::Acknowledge(sequence, _)), Told::Done) => {
+                history.deliveries.acknowledged(sequence);
+                Ok("deliveries acknowledged")
+            }
+            (Task::Step(Step::Skip(_)), Told::Done) => Ok("messages passed over"),
             (Task::Forward(_), Told::Done) => Ok("proposals forwarded"),
             (Task::Delete(sequence), Told::Done) => {
                 history.deleted(sequence);

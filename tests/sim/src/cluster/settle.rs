@@ -7,9 +7,10 @@ use bytes::Bytes;
 use jetwake::command::Answer;
 use jetwake::config::GroupKind;
 use jetwake::event::{Request, Standing};
-use jetwake::ids::{ByteCount, GroupId, Index, Sequence};
+use jetwake::ids::{ByteCount, GroupId, GroupName, Index, Sequence};
 use jetwake::raft::Status;
 use jetwake::time::Duration;
+use jetwake::wire::{ConsumerConfig, ConsumerState, RaftSnapshot};
 use serde_json::Value;
 
 use super::{BUDGET, Cluster, GLANCE};
@@ -300,17 +301,23 @@ impl Cluster {
                 let stores: Vec<_> = self.members_of(group).iter().map(store).collect();
                 stores.windows(2).all(|pair| pair[0] == pair[1])
             }
+            GroupKind::Consumer(_) => {
+                let applied = |at: &Machine| Some(self.status(*at, group)?.applied);
+                let applied: Vec<_> = self.members_of(group).iter().map(applied).collect();
+                applied.windows(2).all(|pair| pair[0] == pair[1])
+            }
             // It keeps nothing but its log, of which other rules speak.
-            GroupKind::Consumer(_) | GroupKind::Meta(_) => true,
+            GroupKind::Meta(_) => true,
         }
     }
 
     fn check_end(&mut self) {
         for group in self.groups() {
-            let checked = match self.setup.groups[group.0 as usize] {
+            let checked = match self.setup.groups[group.0 as usize].clone() {
                 GroupKind::Plain => self.check_plain(group),
                 GroupKind::Stream(_) => self.check_stream(group),
-                GroupKind::Consumer(_) | GroupKind::Meta(_) => Ok(()),
+                GroupKind::Consumer(config) => self.check_consumer(group, &config),
+                GroupKind::Meta(_) => Ok(()),
             };
             if let Err((rule, what)) = checked {
                 self.violate(rule, what);
@@ -370,6 +377,34 @@ impl Cluster {
         replicas_identical::check(&replicas).map_err(|what| ("replicas are identical", what))?;
         self.check_snapshots(group, &replicas).map_err(|what| ("deletes are identical", what))?;
         self.check_dedupe(group).map_err(|what| ("acknowledged ids are known", what))
+    }
+
+    /// Has each replica take a snapshot: all are in the same state, and in one that has all that was
+    /// told.
+    fn check_consumer(
+        &mut self,
+        group: GroupId,
+        config: &ConsumerConfig,
+    ) -> Result<(), (&'static str, String)> {
+        let name = self.setup.group_name(group.0 as usize);
+        let mut first = None;
+        for machine in self.members_of(group) {
+            let file = self.newest_snapshot(machine, group).map_err(|what| (PROGRESS, what))?;
+            let state = match file {
+                Some(file) => read_consumer(&file, &name)
+                    .map_err(|what| (PROGRESS, format!("{machine} of {group}: {what}")))?,
+                None => ConsumerState::default(),
+            };
+            let told = &self.histories[group.0 as usize].deliveries;
+            told.check(config, &state)
+                .map_err(|what| ("deliveries are kept", format!("{machine} of {group}: {what}")))?;
+            let (one, same) = first.get_or_insert_with(|| (machine, state.clone()));
+            if *same != state {
+                let what = format!("{one} of {group} is in {same:?}, and {machine} in {state:?}");
+                return Err(("replicas are identical", what));
+            }
+        }
+        Ok(())
     }
 
     /// Has each replica take a snapshot, and holds it against what the replica holds.
@@ -496,6 +531,12 @@ impl Cluster {
             _ => Err(format!("{machine} says nothing of its state: {info}")),
         }
     }
+}
+
+fn read_consumer(file: &Bytes, name: &GroupName) -> Result<ConsumerState, String> {
+    let snapshot = RaftSnapshot::decode(file, name).map_err(|error| error.to_string())?;
+    let state = ConsumerState::decode(&snapshot.data).map_err(|error| error.to_string())?;
+    Ok(state.0)
 }
 
 /// Every batch is whole, but for what clients asked to remove.

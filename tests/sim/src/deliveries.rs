@@ -1,0 +1,234 @@
+//! Who delivers a consumer's messages: asks the consumer's leader for each step, and remembers what it
+//! was told.
+//!
+//! The rule: a delivery that was granted is never forgotten, nor is its number given to another; a
+//! message waits from its first delivery until it is acknowledged, or was delivered too often.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jetwake::consumer::Wish;
+use jetwake::event::Request;
+use jetwake::ids::Sequence;
+use jetwake::wire::{AckPolicy, ConsumerConfig, ConsumerState};
+
+use crate::dice::{Dice, PerMillion};
+
+/// How a consumer's messages are delivered.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DeliveryPlan {
+    /// How likely a message that was delivered is acknowledged next, rather than another delivered.
+    pub acknowledges: PerMillion,
+    /// How likely a message is delivered again.
+    pub again: PerMillion,
+    /// How likely some messages are passed over.
+    pub skips: PerMillion,
+}
+
+/// A step that is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Deliver a message.
+    Deliver(Sequence),
+    /// A message is acknowledged, and the delivery of this number was.
+    Acknowledge(Sequence, Sequence),
+    /// Go on with this message.
+    Skip(Sequence),
+}
+
+impl Step {
+    /// The request for it.
+    pub const fn request(self) -> Request {
+        Request::Consumer(match self {
+            Self::Deliver(sequence) => Wish::Deliver { sequence },
+            Self::Acknowledge(sequence, delivery) => Wish::Acknowledge { sequence, delivery },
+            Self::Skip(sequence) => Wish::Skip { sequence },
+        })
+    }
+}
+
+/// A delivery that was granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// Its number.
+    pub number: Sequence,
+    /// Which message.
+    pub message: Sequence,
+    /// How often the message was delivered, this time included.
+    pub count: u64,
+    /// Whether that is more often than it may be: it is the end of its deliveries, and none itself.
+    pub exceeded: bool,
+}
+
+/// What is known of one message.
+#[derive(Clone, Copy, Debug, Default)]
+struct Message {
+    /// The last delivery that was told of: its number, and how often it was delivered.
+    told: Option<(Sequence, u64)>,
+    acknowledge_asked: bool,
+    acknowledged: bool,
+    exceeded: bool,
+}
+
+/// All that was asked of a consumer and told of it.
+#[derive(Clone, Debug, Default)]
+pub struct Deliveries {
+    messages: BTreeMap<Sequence, Message>,
+    numbers: BTreeSet<Sequence>,
+    /// The last message that was asked for, or passed over.
+    last: Sequence,
+}
+
+impl Deliveries {
+    /// What is asked for next.
+    pub fn next_step(&mut self, plan: &DeliveryPlan, dice: &mut Dice) -> Step {
+        let some = |dice: &mut Dice| {
+            let place = dice.place(self.messages.len());
+            self.messages.iter().nth(place).map(|(sequence, message)| (*sequence, *message))
+        };
+        if dice.chance(plan.acknowledges)
+            && let Some((sequence, Message { told: Some((number, _)), .. })) = some(dice)
+        {
+            self.messages.entry(sequence).or_default().acknowledge_asked = true;
+            return Step::Acknowledge(sequence, number);
+        }
+        if dice.chance(plan.again)
+            && let Some((sequence, _)) = some(dice)
+        {
+            return Step::Deliver(sequence);
+        }
+        if dice.chance(plan.skips) {
+            self.last = self.last.plus(1 + dice.below(5));
+            return Step::Skip(self.last.next());
+        }
+        self.last = self.last.next();
+        self.messages.insert(self.last, Message::default());
+        Step::Deliver(self.last)
+    }
+
+    /// A delivery was granted.
+    ///
+    /// # Errors
+    /// What it contradicts.
+    pub fn delivered(&mut self, asked: Sequence, delivery: Delivery) -> Result<(), String> {
+        let Delivery { number, message: sequence, count, exceeded } = delivery;
+        if sequence != asked {
+            return Err(format!("message {asked} was asked for, and {sequence} delivered"));
+        }
+        let message = self.messages.entry(sequence).or_default();
+        if exceeded {
+            message.exceeded = true;
+            return Ok(());
+        }
+        if !self.numbers.insert(number) {
+            return Err(format!("delivery {number}, of message {sequence}, was another's"));
+        }
+        // Answers overtake each other: the later delivery has the larger number and the larger count.
+        if let Some((before, times)) = message.told
+            && (number > before) != (count > times)
+        {
+            return Err(format!(
+                "message {sequence}: delivery {number} counts {count}, and {before} counts {times}"
+            ));
+        }
+        message.told = message.told.max(Some((number, count)));
+        Ok(())
+    }
+
+    /// A message is acknowledged.
+    pub fn acknowledged(&mut self, sequence: Sequence) {
+        self.messages.entry(sequence).or_default().acknowledged = true;
+    }
+
+    /// Holds a replica's state against what was told.
+    ///
+    /// # Errors
+    /// What it contradicts.
+    pub fn check(&self, config: &ConsumerConfig, state: &ConsumerState) -> Result<(), String> {
+        let last = self.numbers.last().copied().unwrap_or(Sequence::ZERO);
+        if state.delivered.consumer < last {
+            let known = state.delivered.consumer;
+            return Err(format!("delivery {last} was granted, and {known} is the last"));
+        }
+        let explicit = config.ack_policy != AckPolicy::None;
+        for (sequence, message) in &self.messages {
+            let waits = state.pending.contains_key(sequence);
+            let must = message.told.is_some() && explicit;
+            let must = must && !message.acknowledge_asked && !message.exceeded;
+            // Whoever asked for one delivery more and was not told may have ended them.
+            let must = must && config.max_deliver <= 0;
+            let must_not = message.acknowledged || message.exceeded;
+            if message.told.is_some() && *sequence > state.delivered.stream {
+                return Err(format!("message {sequence} was delivered, and is not known of"));
+            }
+            if must && !waits {
+                return Err(format!("message {sequence} was delivered, and does not wait"));
+            }
+            if must_not && waits {
+                return Err(format!("message {sequence} is done with, and waits"));
+            }
+        }
+        let unasked = state.pending.keys().find(|sequence| !self.messages.contains_key(sequence));
+        match unasked {
+            Some(sequence) => Err(format!("message {sequence} waits, and nobody asked for it")),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jetwake::wire::{Pending, SequencePair};
+
+    fn at(sequence: u64) -> Sequence {
+        Sequence::new(sequence)
+    }
+
+    fn delivery(number: u64, message: u64, count: u64) -> Delivery {
+        Delivery { number: at(number), message: at(message), count, exceeded: false }
+    }
+
+    fn told(deliveries: &[(u64, u64, u64)]) -> Deliveries {
+        let mut all = Deliveries::default();
+        for (number, message, count) in deliveries {
+            let delivery = delivery(*number, *message, *count);
+            all.delivered(at(*message), delivery).expect("nothing is said twice");
+        }
+        all
+    }
+
+    fn state(consumer: u64, stream: u64, pending: &[u64]) -> ConsumerState {
+        let waits = Pending { sequence: at(1), timestamp: 0 };
+        ConsumerState {
+            delivered: SequencePair { consumer: at(consumer), stream: at(stream) },
+            pending: pending.iter().map(|sequence| (at(*sequence), waits)).collect(),
+            ..ConsumerState::default()
+        }
+    }
+
+    #[test]
+    fn no_number_is_given_twice_and_counts_rise_with_numbers() {
+        let mut all = told(&[(1, 1, 1), (4, 1, 2), (2, 2, 1)]);
+        assert!(all.delivered(at(3), delivery(4, 3, 1)).is_err(), "it was message 1's");
+        assert!(all.delivered(at(3), delivery(5, 2, 1)).is_err(), "nobody asked for 2");
+        assert!(all.delivered(at(1), delivery(6, 1, 2)).is_err(), "it counts no further");
+        assert_eq!(all.delivered(at(1), delivery(3, 1, 1)), Ok(()), "an answer that came late");
+    }
+
+    #[test]
+    fn what_was_told_must_be_in_the_state() {
+        let config =
+            ConsumerConfig { ack_policy: AckPolicy::Explicit, ..ConsumerConfig::default() };
+        let mut all = told(&[(1, 1, 1), (2, 2, 1)]);
+        assert_eq!(all.check(&config, &state(2, 2, &[1, 2])), Ok(()));
+        assert!(all.check(&config, &state(1, 2, &[1, 2])).is_err(), "delivery 2 is forgotten");
+        assert!(all.check(&config, &state(2, 1, &[1, 2])).is_err(), "message 2 is forgotten");
+        assert!(all.check(&config, &state(2, 2, &[1])).is_err(), "message 2 does not wait");
+        assert!(all.check(&config, &state(3, 3, &[1, 2, 3])).is_err(), "nobody asked for 3");
+        all.messages.entry(at(2)).or_default().acknowledge_asked = true;
+        assert_eq!(all.check(&config, &state(2, 2, &[1])), Ok(()));
+        assert_eq!(all.check(&config, &state(2, 2, &[1, 2])), Ok(()));
+        all.acknowledged(at(2));
+        assert!(all.check(&config, &state(2, 2, &[1, 2])).is_err(), "message 2 still waits");
+    }
+}
