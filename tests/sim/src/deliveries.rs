@@ -13,6 +13,11 @@ use jetwake::wire::{AckPolicy, ConsumerConfig, ConsumerState};
 
 use crate::dice::{Dice, PerMillion};
 
+/// How many messages may be left open before none is delivered that was not.
+const OPEN: usize = 64;
+/// What is said of a delivery that can never be.
+const BAD_REQUEST: u64 = 10_003;
+
 /// How a consumer's messages are delivered.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DeliveryPlan {
@@ -74,6 +79,10 @@ struct Message {
 pub struct Deliveries {
     messages: BTreeMap<Sequence, Message>,
     numbers: BTreeSet<Sequence>,
+    /// Messages that may wait: those that were asked for, and not said to be done with.
+    open: BTreeSet<Sequence>,
+    /// How often a delivery was granted.
+    granted: u64,
     /// The last message that was asked for, or passed over.
     last: Sequence,
 }
@@ -81,20 +90,20 @@ pub struct Deliveries {
 impl Deliveries {
     /// What is asked for next.
     pub fn next_step(&mut self, plan: &DeliveryPlan, dice: &mut Dice) -> Step {
-        let some = |dice: &mut Dice| {
-            let place = dice.place(self.messages.len());
-            self.messages.iter().nth(place).map(|(sequence, message)| (*sequence, *message))
-        };
-        if dice.chance(plan.acknowledges)
-            && let Some((sequence, Message { told: Some((number, _)), .. })) = some(dice)
-        {
-            self.messages.entry(sequence).or_default().acknowledge_asked = true;
-            return Step::Acknowledge(sequence, number);
-        }
-        if dice.chance(plan.again)
-            && let Some((sequence, _)) = some(dice)
-        {
-            return Step::Deliver(sequence);
+        let (acknowledges, again) = (dice.chance(plan.acknowledges), dice.chance(plan.again));
+        let place = dice.place(self.open.len());
+        let enough = self.open.len() >= OPEN;
+        if let Some(sequence) = self.open.iter().nth(place).copied().filter(|_| {
+            // Whoever never acknowledges gets nothing more.
+            acknowledges || again || enough
+        }) {
+            let message = self.messages.entry(sequence).or_default();
+            let number = message.told.filter(|_| acknowledges || enough && !again);
+            message.acknowledge_asked |= number.is_some();
+            return match number {
+                Some((number, _)) => Step::Acknowledge(sequence, number),
+                None => Step::Deliver(sequence),
+            };
         }
         if dice.chance(plan.skips) {
             self.last = self.last.plus(1 + dice.below(5));
@@ -102,7 +111,16 @@ impl Deliveries {
         }
         self.last = self.last.next();
         self.messages.insert(self.last, Message::default());
+        self.open.insert(self.last);
         Step::Deliver(self.last)
+    }
+
+    /// A step was refused.
+    pub fn refused(&mut self, step: Step, code: u64) {
+        // It was passed over, or waits no more.
+        if let (Step::Deliver(sequence), BAD_REQUEST) = (step, code) {
+            self.open.remove(&sequence);
+        }
     }
 
     /// A delivery was granted.
@@ -114,9 +132,11 @@ impl Deliveries {
         if sequence != asked {
             return Err(format!("message {asked} was asked for, and {sequence} delivered"));
         }
+        self.granted += 1;
         let message = self.messages.entry(sequence).or_default();
         if exceeded {
             message.exceeded = true;
+            self.open.remove(&sequence);
             return Ok(());
         }
         if !self.numbers.insert(number) {
@@ -134,9 +154,15 @@ impl Deliveries {
         Ok(())
     }
 
+    /// How often a delivery was granted.
+    pub const fn granted(&self) -> u64 {
+        self.granted
+    }
+
     /// A message is acknowledged.
     pub fn acknowledged(&mut self, sequence: Sequence) {
         self.messages.entry(sequence).or_default().acknowledged = true;
+        self.open.remove(&sequence);
     }
 
     /// Holds a replica's state against what was told.

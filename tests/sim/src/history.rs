@@ -188,9 +188,9 @@ impl History {
             })
     }
 
-    /// How often a client was told that a message is stored.
+    /// How often a client was told that a message is stored, or may be delivered.
     pub const fn acknowledgements(&self) -> u64 {
-        self.acknowledgements
+        self.acknowledgements + self.deliveries.granted()
     }
 
     /// Every acknowledged message that nobody asked to remove.

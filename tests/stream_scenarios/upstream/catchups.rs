@@ -35,6 +35,8 @@ fn served(one: &mut Replica, first: u64, last: u64) -> Vec<Bytes> {
         last: Sequence::new(last),
         delete_ranges: true,
         min_applied: Index::ZERO,
+        state: false,
+        of: None,
     };
     let (from, inbox) = (request.peer, Some(Subject::from_static("$JSC.R.abcdefgh")));
     let (log, payload) = (one.stream.applied(), request.to_bytes());

@@ -167,6 +167,9 @@ impl Cluster {
             self.tell_at(Detail::Messages, None, Some(group), |_| {
                 Kind::Client(format!("client {number} is refused: {code} {text}"))
             });
+            if let Task::Step(step) = task {
+                self.histories[group.0 as usize].deliveries.refused(step, *code);
+            }
             if waited {
                 self.ask_again(number, task, Some(*code));
             }
