@@ -45,6 +45,8 @@ const SUBJECTS: u64 = 8;
 const SNAPSHOT: u64 = 55;
 /// Before which batch a subject is purged.
 const PURGE: u64 = 70;
+/// How often a batch is sent that is found to be incomplete, before that is an error.
+const ATTEMPTS: u64 = 10;
 /// How long to rest before something is tried again.
 const REST: Duration = Duration::from_millis(20);
 /// How long the leader may take to answer, or to be found.
@@ -139,19 +141,24 @@ impl Bounded<'_> {
         held: &mut Held,
     ) -> Result<(), DemoError> {
         let mut unknown = 0;
-        loop {
-            match self.send(client, round, unknown).await? {
+        for attempt in 0.. {
+            match self.send(client, round, attempt).await? {
                 Sent::Stored(last) => {
                     held.stored(round, last, unknown);
-                    return Ok(());
+                    break;
                 }
                 Sent::Unknown => unknown += 1,
+                // Its first messages went to a leadership that has ended.
+                Sent::Refused(why)
+                    if why.is(&ApiError::ATOMIC_PUBLISH_INCOMPLETE_BATCH) && attempt < ATTEMPTS => {
+                }
                 Sent::Refused(why) => {
                     let what = format!("batch {round} of the stream {STREAM}");
                     return Err(DemoError::Refused { what, why });
                 }
             }
         }
+        Ok(())
     }
 
     /// Sends a batch once.

@@ -17,6 +17,8 @@ use crate::dice::{Dice, PerMillion};
 const OPEN: usize = 64;
 /// What is said of a delivery that can never be.
 const BAD_REQUEST: u64 = 10_003;
+/// What is said of one for which there is no room.
+const FULL: u64 = 10_023;
 
 /// How a consumer's messages are delivered.
 #[derive(Clone, Copy, Debug, Default)]
@@ -74,6 +76,13 @@ struct Message {
     exceeded: bool,
 }
 
+impl Message {
+    /// Whether it is known that it waits no more.
+    const fn is_done(&self) -> bool {
+        self.acknowledged || self.exceeded
+    }
+}
+
 /// All that was asked of a consumer and told of it.
 #[derive(Clone, Debug, Default)]
 pub struct Deliveries {
@@ -117,10 +126,20 @@ impl Deliveries {
 
     /// A step was refused.
     pub fn refused(&mut self, step: Step, code: u64) {
-        // It was passed over, or waits no more.
-        if let (Step::Deliver(sequence), BAD_REQUEST) = (step, code) {
-            self.open.remove(&sequence);
+        match (step, code) {
+            // It was passed over, or waits no more; whoever led no longer may have been wrong.
+            (Step::Deliver(sequence), BAD_REQUEST) => drop(self.open.remove(&sequence)),
+            // So many wait that none more is delivered, and of none it is known which they are.
+            (Step::Deliver(_), FULL) if !self.open.iter().any(|at| self.is_told(*at)) => {
+                let left = self.messages.iter().filter(|(_, message)| !message.is_done());
+                self.open.extend(left.map(|(sequence, _)| *sequence));
+            }
+            _ => {}
         }
+    }
+
+    fn is_told(&self, sequence: Sequence) -> bool {
+        self.messages.get(&sequence).is_some_and(|message| message.told.is_some())
     }
 
     /// A delivery was granted.
@@ -151,6 +170,9 @@ impl Deliveries {
             ));
         }
         message.told = message.told.max(Some((number, count)));
+        if !message.is_done() {
+            self.open.insert(sequence);
+        }
         Ok(())
     }
 
@@ -182,7 +204,7 @@ impl Deliveries {
             let must = must && !message.acknowledge_asked && !message.exceeded;
             // Whoever asked for one delivery more and was not told may have ended them.
             let must = must && config.max_deliver <= 0;
-            let must_not = message.acknowledged || message.exceeded;
+            let must_not = message.is_done();
             if message.told.is_some() && *sequence > state.delivered.stream {
                 return Err(format!("message {sequence} was delivered, and is not known of"));
             }
