@@ -101,11 +101,11 @@ impl Deliveries {
     pub fn next_step(&mut self, plan: &DeliveryPlan, dice: &mut Dice) -> Step {
         let (acknowledges, again) = (dice.chance(plan.acknowledges), dice.chance(plan.again));
         let place = dice.place(self.open.len());
+        // Whoever never acknowledges gets nothing more.
         let enough = self.open.len() >= OPEN;
-        if let Some(sequence) = self.open.iter().nth(place).copied().filter(|_| {
-            // Whoever never acknowledges gets nothing more.
-            acknowledges || again || enough
-        }) {
+        let looks_back = acknowledges || again || enough;
+        let open = if looks_back { self.open.iter().nth(place) } else { None };
+        if let Some(sequence) = open.copied() {
             let message = self.messages.entry(sequence).or_default();
             let number = message.told.filter(|_| acknowledges || enough && !again);
             message.acknowledge_asked |= number.is_some();
