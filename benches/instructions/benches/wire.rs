@@ -41,7 +41,7 @@ fn append_entry_encode(data: Vec<u8>) -> Bytes {
     black_box(append_entry(black_box(&data)))
 }
 
-#[library_benchmark(config = at_most(3_100))]
+#[library_benchmark(config = at_most(2_400))]
 #[bench::entries_64(shared(append_entry(&[7; ENTRY])))]
 fn append_entry_decode((bytes, _owner): (Bytes, Bytes)) -> usize {
     let decoded = AppendEntry::decode(black_box(&bytes)).expect("our own bytes");
@@ -55,7 +55,7 @@ fn message_encode((payload, mut buffer): (Vec<u8>, BytesMut)) -> BytesMut {
     black_box(buffer)
 }
 
-#[library_benchmark(config = at_most(200))]
+#[library_benchmark(config = at_most(190))]
 #[bench::bytes_128(shared(encoded(&[7; 128])))]
 fn message_decode((bytes, _owner): (Bytes, Bytes)) -> StreamMessage {
     black_box(StreamMessage::decode(black_box(&bytes), &Limits::default()).expect("our own bytes"))
