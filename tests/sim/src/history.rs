@@ -73,11 +73,6 @@ impl History {
         self.committed.insert(number)
     }
 
-    /// Whether a client was told that a message is stored, or committed by a plain group.
-    pub fn is_stored(&self, number: usize) -> bool {
-        self.committed.contains(&number) || self.acknowledged.contains_key(&number)
-    }
-
     /// Whether a plain group said of anything that it is committed.
     pub fn of_plain_group(&self) -> bool {
         !self.committed.is_empty()

@@ -155,13 +155,8 @@ impl Cluster {
     }
 
     pub(super) fn client_retries(&mut self, number: usize, task: Task) {
-        let client = &mut self.clients[number];
-        client.rested();
-        let history = &self.histories[client.plan.group.0 as usize];
-        // An answer that came late leaves nothing to ask: who asks on buries a slow group.
-        if !matches!(task, Task::Publish(message) if history.is_stored(message)) {
-            self.client_asks(number, task);
-        }
+        self.clients[number].rested();
+        self.client_asks(number, task);
     }
 
     pub(super) fn client_hears(&mut self, number: usize, id: RequestId, told: Told) {
