@@ -72,7 +72,7 @@ fn spans(sent: impl IntoIterator<Item = Bytes>, one: &Replica) -> Vec<(u64, u64)
 }
 
 /// Serves a range to a peer that does not ask for a state, and takes what is sent.
-fn served(one: &mut Replica, first: u64, last: u64) -> Vec<Bytes> {
+pub(crate) fn served(one: &mut Replica, first: u64, last: u64) -> Vec<Bytes> {
     let request = SyncRequest {
         peer: Some(PeerId::from_name("n2")),
         first: Sequence::new(first),

@@ -1,14 +1,14 @@
 //! Replicas that lack what the log no longer has: `jetstream_cluster_*_test.go` of upstream.
 
 use bytes::Bytes;
-use jetwake::ids::{Index, PeerId, Sequence};
+use jetwake::ids::Sequence;
 use jetwake::stream::Notice;
-use jetwake::subject::Subject;
 use jetwake::time::Duration;
-use jetwake::wire::{DeleteRange, Op, StreamConfig, StreamMessageView, SyncRequest};
+use jetwake::wire::{DeleteRange, Op, StreamConfig, StreamMessageView};
 
 use super::{hand_over, publish_each, span};
 use crate::catchup::{carry, install, message, request_of, snapshot};
+use crate::defects::served;
 use crate::rig::{Log, Replica, Sent, Store, ack, assert_same, config, leader, two};
 
 /// What a replica sends while another catches up with it, all told.
@@ -25,23 +25,6 @@ fn caught_up(one: &mut Replica, two: &mut Replica) -> Vec<Bytes> {
     }
     assert_eq!(two.notices.pop(), Some(Notice::CaughtUp), "{:?}", two.reports);
     sent
-}
-
-/// Serves a range to a peer that asks for nothing else, and takes what is sent.
-fn served(one: &mut Replica, first: u64, last: u64) -> Vec<Bytes> {
-    let request = SyncRequest {
-        peer: Some(PeerId::from_name("n2")),
-        first: Sequence::new(first),
-        last: Sequence::new(last),
-        delete_ranges: true,
-        min_applied: Index::ZERO,
-        state: false,
-        of: None,
-    };
-    let (from, inbox) = (request.peer, Some(Subject::from_static("$JSC.R.abcdefgh")));
-    let (log, payload) = (one.stream.applied(), request.to_bytes());
-    one.with_stream(|stream, cx| stream.handle_sync_request(cx, from, inbox, &payload, log));
-    one.sent.drain(..).map(|sent| sent.payload).collect()
 }
 
 /// Upstream sends one skipped message where it is asked for one that is gone, and ours the range of it,
